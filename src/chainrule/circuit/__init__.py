@@ -1,0 +1,8 @@
+"""The circuit: what a program on tensors leaves behind. This room knows nobody else's."""
+
+from .node import Parameter, Tensor
+from .order import circuit_of
+from .state import Group, no_grad, state
+from .vocabulary import vocabulary
+
+__all__ = ["Group", "Parameter", "Tensor", "circuit_of", "no_grad", "state", "vocabulary"]

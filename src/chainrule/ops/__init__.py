@@ -1,0 +1,24 @@
+"""Operations: one record each, and the functions composed of them."""
+
+from . import gates, linalg, neural, numpy_protocol, pointwise, reduce, shape
+from .record import Composed, Facts, Index, Kink, Operation, composed, constant, operation, registry, tensor
+
+__all__ = [
+    "Composed",
+    "Facts",
+    "Index",
+    "Kink",
+    "Operation",
+    "composed",
+    "constant",
+    "gates",
+    "linalg",
+    "neural",
+    "numpy_protocol",
+    "operation",
+    "pointwise",
+    "reduce",
+    "registry",
+    "shape",
+    "tensor",
+]

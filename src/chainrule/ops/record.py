@@ -1,0 +1,426 @@
+"""The record of an operation: every fact about it, stated once, and the recording of its calls."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..circuit import Parameter, Tensor, state, vocabulary
+from ..circuit.state import Group, user_frame
+from ..errors import ShapeError, TraceError
+
+Array = Any  # an ndarray or a NumPy scalar
+Rule = Callable[..., Any]
+
+FLOWS = {
+    "distributor": "hands its upstream gradient to every input unchanged",
+    "switcher": "sends each input its upstream gradient times the other input",
+    "router": "sends its upstream gradient to the winner, 0 to the others",
+    "scaler": "multiplies its upstream gradient by one local derivative",
+    "mover": "puts each upstream element back where its input element came from",
+    "mixer": "spreads its upstream gradient over a whole row by the local Jacobian",
+    "blocker": "lets no gradient pass",
+}
+
+
+@dataclass(frozen=True)
+class Kink:
+    """A point where the derivative does not exist, the subgradient taken there, and why."""
+
+    where: str
+    subgradient: str
+    why: str
+    at: float | None = None  # the input value, for a function of one variable
+
+
+@dataclass(frozen=True)
+class Index:
+    """The index form: `out[o] = combine over terms of the product of their factors`.
+
+    `terms(o, shapes, params)` lists, for the output index `o`, the terms; a term is a tuple of
+    factors `(position of the input, index into it)`. Unfolding and notation read it, and a test
+    holds it equal to the operation's value and vector–Jacobian product.
+    """
+
+    text: str
+    terms: Callable[[tuple[int, ...], Sequence[tuple[int, ...]], Mapping[str, Any]], list[Any]]
+    combine: str = "sum"  # or "max", "min": a router over its terms
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Facts:
+    """What an operation states about itself; `Operation` reads nothing else."""
+
+    name: str
+    meaning: str  # one line, starting with the formula
+    value: Rule  # on plain NumPy values
+    symbol: str  # on a drawing's node
+    latex: str  # of the value, with {0}, {1} for the inputs
+    flow: str
+    example: tuple[str, str]  # an expression in `cr.` and its printed value
+    arity: int | None = 1  # None: any number of inputs
+    local: tuple[Rule | float | None, ...] = ()  # pointwise: ∂out/∂inputᵢ(*inputs, out, **params)
+    pull: tuple[Rule, ...] = ()  # structural: upstream -> contribution (upstream, *inputs, out, …)
+    index: Index | None = None  # structural
+    definition: Rule | None = None  # a gate's textbook form, in the vocabulary: what opens
+    textbook: tuple[Rule, ...] = ()  # the textbook local derivatives where `local` is a stable form
+    kinks: tuple[Kink, ...] = ()
+    domain: tuple[tuple[float, float], ...] = ()  # per input, where tests may sample
+    numpy: tuple[Any, ...] = ()  # the NumPy functions it stands for
+    plain: Rule | None = None  # on bare numbers and lists, where `value` is a Python operator
+    source: str = ""  # lecture or paper
+    prepare: Callable[..., dict[str, Any]] | None = None  # canonical params from (shapes, params)
+
+
+class Operation:
+    """An operation of the circuit; calling it computes, and records when a tensor is among the inputs.
+
+    On plain numbers and arrays it returns plain NumPy values, so a derivative rule written in
+    operations gives numbers for numbers and circuit for tensors.
+    """
+
+    __slots__ = ("__dict__", "arity", "defaults", "facts", "is_router", "name", "params", "value")
+
+    def __init__(self, facts: Facts) -> None:
+        _demand_every_fact(facts)
+        self.facts = facts
+        self.name = facts.name
+        self.value = facts.value
+        self.arity = facts.arity
+        self.defaults = _defaults(facts)
+        self.params = tuple(self.defaults)
+        self.is_router = facts.flow == "router"
+        self.__dict__["__doc__"] = describe(facts)
+        self.__dict__["__name__"] = self.__dict__["__qualname__"] = facts.name
+        self.__dict__["__module__"] = "chainrule"
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether any gradient passes."""
+        return self.facts.flow != "blocker"
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether it can be opened into its definition."""
+        return self.facts.definition is not None
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        arity = self.arity
+        if arity is not None and len(args) != arity:
+            args = self._bind(args, params)
+        for value in args:
+            if isinstance(value, Tensor):
+                return self.record(args, params)
+        args = tuple([np.asarray(x) if isinstance(x, (list, tuple)) else x for x in args])
+        if self.params:
+            params = self._complete(params, [np.shape(value) for value in args])
+        return (self.facts.plain or self.value)(*args, **params)
+
+    def record(self, args: Sequence[Any], params: Mapping[str, Any]) -> Tensor:
+        """Compute and leave a node, or a constant where nothing traced goes in."""
+        inputs = tuple([x if isinstance(x, Tensor) else constant(x, self.name) for x in args])
+        traced = requires_grad = False
+        for source in inputs:
+            if source.traced:
+                traced = True
+                if source.requires_grad:
+                    requires_grad = True
+        if self.params:
+            params = self._complete(params, [x.shape for x in inputs])
+        elif params:
+            raise TypeError(f"{self.name}() takes no argument {', '.join(map(repr, params))}")
+        try:
+            value = self.value(*[x.value for x in inputs], **params)
+        except (ValueError, IndexError) as error:
+            raise self._misfit(inputs, error) from error
+        if value.__class__ is np.ndarray and value.ndim == 0:
+            value = value[()]
+        if not (traced and state.recording):
+            return Tensor(value, requires_grad=False)
+        requires_grad = requires_grad and self.facts.flow != "blocker"
+        return Tensor.of(self, inputs, params, value, requires_grad, user_frame(2))
+
+    def _bind(self, args: tuple[Any, ...], params: dict[str, Any]) -> tuple[Any, ...]:
+        """The inputs alone; arguments beyond the arity become parameters by their order."""
+        arity = self.arity
+        assert arity is not None
+        if len(args) < arity:
+            raise TypeError(f"{self.name}() takes {arity} input{'s' * (arity > 1)}, got {len(args)}")
+        if len(args) > arity + len(self.params):
+            most = arity + len(self.params)
+            raise TypeError(f"{self.name}() takes at most {most} arguments, got {len(args)}")
+        for name, value in zip(self.params, args[arity:], strict=False):
+            if name in params:
+                raise TypeError(f"{self.name}() got two values for '{name}'")
+            params[name] = value
+        return args[:arity]
+
+    def _complete(
+        self, params: Mapping[str, Any], shapes: Sequence[tuple[int, ...]]
+    ) -> dict[str, Any]:
+        for name in params:
+            if name not in self.defaults:
+                known = ", ".join(self.params)
+                raise TypeError(f"{self.name}() has no argument '{name}'; it takes {known}")
+        complete = {**self.defaults, **params}
+        if self.facts.prepare is not None:
+            complete = self.facts.prepare(shapes, **complete)
+        return complete
+
+    def _misfit(self, inputs: Sequence[Tensor], error: Exception) -> Exception:
+        shapes = " and ".join(str(x.shape) for x in inputs)
+        if isinstance(error, IndexError):
+            return IndexError(f"{self.name}: {error} (input shape {shapes})")
+        if isinstance(error, ShapeError):
+            return error
+        return ShapeError(f"{self.name}: shapes {shapes} do not fit: {advice(self.name, inputs, error)}")
+
+    # -- the facts, as the readings ask for them ----------------------------------------------
+
+    def local(self, position: int, operands: Sequence[Any], out: Any, params: Any) -> Any:
+        """∂out/∂input at `position`: a number, array or tensor; pointwise operations only."""
+        rule = self.facts.local[position]
+        return rule(*operands, out, **params) if callable(rule) else rule
+
+    def pull(
+        self, position: int, upstream: Any, operands: Sequence[Any], out: Any, params: Any
+    ) -> Any:
+        """The contribution to the input at `position`, before broadcasting is undone."""
+        rules = self.facts.pull
+        if self.arity is None:
+            return rules[0](position, upstream, operands, out, **params)
+        return rules[position](upstream, *operands, out, **params)
+
+    def __repr__(self) -> str:
+        return f"<operation {self.name}: {self.facts.meaning}>"
+
+    def __reduce__(self) -> Any:
+        return _by_name, (self.name,)
+
+
+class Composed:
+    """A named function of operations without a rule of its own: it dissolves into a labelled group.
+
+    Each call labels the nodes it makes with the same `Group`, so a drawing can fold them again.
+    """
+
+    __slots__ = ("__dict__", "function", "name")
+
+    def __init__(self, function: Callable[..., Any], example: tuple[str, str], source: str = "") -> None:
+        self.function = function
+        self.name = function.__name__
+        example_text = f"\n\n>>> import chainrule as cr\n>>> {example[0]}\n{example[1]}"
+        source_text = f"\n\nSource: {source}." if source else ""
+        self.__dict__["__doc__"] = inspect.getdoc(function) + example_text + source_text  # type: ignore[operator]
+        self.__dict__["__name__"] = self.__dict__["__qualname__"] = self.name
+        self.__dict__["__module__"] = "chainrule"
+        self.__dict__["__wrapped__"] = function
+        self.__dict__["example"] = example
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        before = state.group
+        if before is None:  # the outermost name is the one that the user wrote
+            state.group = Group(self.name, next(_group_numbers))
+        try:
+            return self.function(*args, **keywords)
+        finally:
+            state.group = before
+
+    def __repr__(self) -> str:
+        return f"<function {self.name}: {(self.function.__doc__ or '').splitlines()[0]}>"
+
+    def __reduce__(self) -> Any:
+        return _by_name, (self.name,)
+
+
+_group_numbers = iter(range(1, 2**62))
+
+
+class Registry(dict[str, Any]):
+    """Every operation and composed function by name: what tests, tools and docs walk through."""
+
+    def operations(self) -> list[Operation]:
+        """The records, in the order of their definition."""
+        return [x for x in self.values() if isinstance(x, Operation)]
+
+    def composed(self) -> list[Composed]:
+        """The functions that dissolve, in the order of their definition."""
+        return [x for x in self.values() if isinstance(x, Composed)]
+
+
+registry = Registry()
+
+
+def _enter(name: str, thing: Any) -> None:
+    vocabulary.enter(name, thing)
+    registry[name] = thing
+
+
+def operation(name: str, value: Rule, **facts: Any) -> Operation:
+    """Define an operation: state its facts, enter it in the registry and the vocabulary."""
+    made = Operation(Facts(name=name, value=value, **facts))
+    _enter(name, made)
+    return made
+
+
+def composed(example: tuple[str, str], source: str = "") -> Callable[[Callable[..., Any]], Composed]:
+    """Define a function of operations that dissolves into a labelled group."""
+
+    def define(function: Callable[..., Any]) -> Composed:
+        made = Composed(function, example, source)
+        _enter(made.name, made)
+        return made
+
+    return define
+
+
+def _by_name(name: str) -> Any:
+    return registry[name]
+
+
+def _demand_every_fact(facts: Facts) -> None:
+    """Refuse a record in which something is missing: readings rely on every fact."""
+    missing = [f for f in ("name", "meaning", "symbol", "latex") if not getattr(facts, f)]
+    if facts.flow not in FLOWS:
+        missing.append(f"flow (one of {', '.join(FLOWS)})")
+    if facts.flow != "blocker":
+        if not facts.local and not facts.pull:
+            missing.append("local (pointwise) or pull (structural)")
+        if facts.pull and facts.index is None and facts.definition is None:
+            missing.append("index (structural) or definition (gate)")
+        if facts.local and len(facts.local) != facts.arity:
+            missing.append(f"local for each of the {facts.arity} inputs")
+        if facts.arity is not None and len(facts.domain) != facts.arity:
+            missing.append("domain for each input")
+    if facts.textbook and len(facts.textbook) != len(facts.local):
+        missing.append("textbook derivative for each input")
+    if missing:
+        raise ValueError(f"operation '{facts.name}' lacks {', '.join(missing)}")
+
+
+def _defaults(facts: Facts) -> dict[str, Any]:
+    """The parameters after the inputs, with their defaults, read off the value's signature."""
+    if not inspect.isfunction(facts.value):  # a NumPy ufunc or a Python operator: inputs only
+        return {}
+    signature = inspect.signature(facts.value)
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    named = [p for p in signature.parameters.values() if p.kind in kinds]
+    after = named[facts.arity :] if facts.arity is not None else named
+    return {p.name: p.default for p in after}
+
+
+def describe(facts: Facts) -> str:
+    """The docstring, written from the facts."""
+    lines = [facts.meaning, ""]
+    kind = "Elementwise, with NumPy's broadcasting and dtype rules." if facts.local else ""
+    if facts.index is not None:
+        kind = f"Index form: {facts.index.text}."
+    if kind:
+        lines += [kind]
+    lines += [f"In backward: {facts.flow}: {FLOWS[facts.flow]}."]
+    lines += [f"At {k.where} the derivative is {k.subgradient}: {k.why}." for k in facts.kinks]
+    if facts.source:
+        lines += [f"Source: {facts.source}."]
+    lines += ["", ">>> import chainrule as cr", f">>> {facts.example[0]}", facts.example[1]]
+    return "\n".join(lines)
+
+
+def constant(value: Any, name: str = "") -> Tensor:
+    """A plain number or array as a constant of the circuit.
+
+    Python numbers stay Python numbers, so that they do not promote float32; a writeable array is
+    copied, so that a later write into it cannot make the recorded circuit wrong.
+    """
+    if isinstance(value, (float, int)):
+        return Tensor(value, requires_grad=False)
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        what = "complex numbers" if array.dtype.kind == "c" else f"values of type {array.dtype}"
+        raise TraceError(f"{name or 'tensor'}: {what} are not supported; use real numbers")
+    if array.flags.writeable and array is value:
+        array = array.copy()
+    return Tensor(array[()], requires_grad=False)
+
+
+def tensor(
+    value: Any,
+    requires_grad: bool | None = None,
+    *,
+    name: str | None = None,
+    dtype: Any = None,
+) -> Tensor:
+    """A variable of the circuit, holding a copy of `value`.
+
+    Python numbers and nested lists become float64, integers too, so `tensor(-2)` is differentiable;
+    arrays keep their dtype, and integer and boolean arrays are constants. `requires_grad=False`
+    makes a constant of any value.
+
+    Raises `TraceError` for strings, objects and complex numbers, for ragged lists, and for
+    `requires_grad=True` on an integer array.
+
+    >>> import chainrule as cr
+    >>> x = cr.tensor(-2, name="x")
+    >>> (x * x).backward()[x]
+    array(-4.)
+    """
+    if isinstance(value, Tensor):
+        value = value.value
+    typed = isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "__array__")
+    try:
+        array = np.array(value, dtype=dtype)
+    except (ValueError, TypeError) as error:
+        raise TraceError(f"tensor: not a rectangular array of numbers: {error}") from error
+    if array.dtype.kind not in "fiub":
+        what = "complex numbers" if array.dtype.kind == "c" else f"values of type {array.dtype}"
+        raise TraceError(f"tensor: {what} are not supported; use real numbers")
+    if not typed and dtype is None and array.dtype.kind in "iu":
+        array = array.astype(np.float64)
+    floating = array.dtype.kind == "f"
+    if requires_grad and not floating:
+        raise TraceError(
+            f"a {array.dtype} array has no gradient; use .astype(float), or requires_grad=False"
+        )
+    return Tensor(
+        array[()], requires_grad=floating if requires_grad is None else requires_grad, name=name
+    )
+
+
+def advice(name: str, inputs: Sequence[Tensor], error: Exception) -> str:
+    """Which axis is at fault, and what would mend it."""
+    shapes = [x.shape for x in inputs]
+    if name == "matmul" and len(shapes) == 2 and all(shapes):
+        a, b = shapes
+        inner = b[-2] if len(b) > 1 else b[-1]
+        if a[-1] != inner:
+            text = f"the last axis of the first has {a[-1]}, the matching axis of the second {inner}"
+            fits = len(b) > 1 and b[-1] == a[-1]
+            return text + ("; transpose the second: a @ b.T" if fits else "")
+    if len(shapes) == 2 and "broadcast" in str(error):
+        a, b = shapes
+        for axis in range(1, min(len(a), len(b)) + 1):
+            if a[-axis] != b[-axis] and 1 not in (a[-axis], b[-axis]):
+                return (
+                    f"axis {-axis} has {a[-axis]} against {b[-axis]}; lengths must be equal or 1"
+                    " (add an axis with x[:, None], or reshape)"
+                )
+    return str(error)
+
+
+__all__ = [
+    "FLOWS",
+    "Composed",
+    "Facts",
+    "Index",
+    "Kink",
+    "Operation",
+    "Parameter",
+    "composed",
+    "constant",
+    "operation",
+    "registry",
+    "tensor",
+]

@@ -1,0 +1,297 @@
+"""Checking the arrays that a model is fitted to, and standardising their columns.
+
+NumPy would take strings, ragged lists, NaN and labels that are no labels a long way before
+something fails; here they are refused at the door, by row and column (counted from 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chainrule.errors import DataError, ModelFileError, ShapeError, quoted
+
+__all__ = ["Standardizer", "check_features", "check_labels"]
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+MAX_LABEL = 2**53  # floats beyond are not exact, so they are no labels
+
+
+def check_features(X: object, *, name: str = "X") -> NDArray[np.floating[Any]]:
+    """X as a finite float array of shape (rows, columns), each at least 1; X stays as it is.
+
+    float32 and float64 are kept (and not copied), other numbers and booleans become float64.
+    DataError says what is wrong, with the row and column (from 0), and how to repair it.
+
+    >>> check_features([[1, 2], [3, 4]])
+    array([[1., 2.],
+           [3., 4.]])
+    """
+    array = _as_array(X, name)
+    _check_kind(array, name)
+    _check_table(array.shape, name)
+    floats = _as_floats(array, name)
+    finite = np.isfinite(floats)
+    if not finite.all():
+        row, column = _first(~finite)
+        found = "NaN" if np.isnan(floats[row, column]) else "infinity"
+        raise DataError(
+            f"{name} holds {found} at row {row}, column {column} (from 0); "
+            "replace the value or remove the row"
+        )
+    return floats
+
+
+def check_labels(
+    y: object, n_rows: int, *, classes: int | None = None, one_class: bool = False
+) -> Labels:
+    """y as int64 labels of shape (n_rows,), each in 0..classes-1; y stays as it is.
+
+    Integers, booleans and whole floats will do, as a flat array or one column. `one_class`
+    lets all labels be equal, as in a small validation set. DataError names the row (from 0)
+    and the value that is not a label, or both lengths where they differ.
+
+    >>> check_labels([0.0, 1.0, 1.0], 3)
+    array([0, 1, 1])
+    """
+    array = _flat(_as_array(y, "y"), n_rows)
+    _check_label_kind(array)
+    floats = _as_floats(array, "y")
+    end = MAX_LABEL if classes is None else classes
+    bad = ~((floats >= 0) & (floats < end) & (floats == np.floor(floats)))
+    if bad.any():
+        raise _not_a_label(array, int(np.argmax(bad)), classes)
+    labels = array.astype(np.int64)
+    if not one_class and (labels == labels[0]).all():
+        raise DataError(
+            f"y has one class only, {labels[0]}; a classifier needs rows of at least two"
+        )
+    return labels
+
+
+@dataclass(frozen=True, eq=False)
+class Standardizer:
+    """Columns shifted and scaled to mean 0 and standard deviation 1, as `fit` found them.
+
+    `mean` and `scale` are float64 of shape (d,); the deviation divides by n.
+
+    >>> Standardizer.fit([[1.0, 5.0], [3.0, 5.0]])([[1.0, 5.0], [5.0, 7.0]]).tolist()
+    [[-1.0, 0.0], [3.0, 2.0]]
+    """
+
+    mean: Floats
+    scale: Floats
+
+    @classmethod
+    def fit(cls, X: object) -> Standardizer:
+        """Measure the columns of X, (n, d); one that never changes gets scale 1.
+
+        >>> Standardizer.fit([[1.0, 5.0], [3.0, 5.0]]).scale.tolist()
+        [1.0, 1.0]
+        """
+        rows = check_features(X).astype(np.float64, copy=False)
+        constant = rows.min(axis=0) == rows.max(axis=0)
+        # In units of the largest value nothing overflows, and tiny values keep their spread.
+        unit = np.abs(rows).max(axis=0)
+        unit[unit == 0] = 1.0
+        mean = np.where(constant, rows[0], unit * (rows / unit).mean(axis=0))
+        scale = np.where(constant, 1.0, unit * (rows / unit).std(axis=0))
+        scale[scale == 0] = 1.0  # a spread below the smallest float
+        return cls(mean, scale)
+
+    def __call__(self, X: object) -> NDArray[np.floating[Any]]:
+        """(X - mean) / scale, in a new array of X's shape (n, d) and float dtype.
+
+        ShapeError where X has another number of columns; DataError as in check_features.
+
+        >>> Standardizer(np.array([1.0]), np.array([2.0]))([[5.0]]).tolist()
+        [[2.0]]
+        """
+        rows = check_features(X)
+        if rows.shape[1] != len(self.mean):
+            raise ShapeError(
+                f"X has {rows.shape[1]} columns, but the standardizer was fitted to "
+                f"{len(self.mean)}; give the same columns"
+            )
+        return ((rows - self.mean) / self.scale).astype(rows.dtype, copy=False)
+
+    def to_json(self) -> dict[str, object]:
+        """The two lists of numbers, for a model file; exact when read back.
+
+        >>> Standardizer(np.array([1.0]), np.array([2.0])).to_json()
+        {'mean': [1.0], 'scale': [2.0]}
+        """
+        return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+
+    @classmethod
+    def from_json(cls, data: object) -> Standardizer:
+        """The standardizer that `to_json` wrote; ModelFileError where it is anything else.
+
+        >>> Standardizer.from_json({"mean": [1.0], "scale": [2.0]})([[5.0]]).tolist()
+        [[2.0]]
+        """
+        if not isinstance(data, dict) or set(data) != {"mean", "scale"}:
+            raise _damaged("does not hold exactly 'mean', 'scale'")
+        mean, scale = (_stored(data[key], key) for key in ("mean", "scale"))
+        if len(mean) != len(scale):
+            raise _damaged(f"has {len(mean)} means and {len(scale)} scales")
+        if not (scale > 0).all():
+            raise _damaged("has a scale that is not positive")
+        return cls(mean, scale)
+
+
+def _as_array(value: object, name: str) -> Array:
+    """The value as an array of whatever dtype; ragged, sparse and masked ones are refused."""
+    if hasattr(value, "toarray"):
+        raise DataError(f"{name} is sparse; convert it with {name}.toarray()")
+    if isinstance(value, np.ma.MaskedArray) and value.mask.any():
+        raise DataError(f"{name} has masked entries; fill them in with {name}.filled(...)")
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise DataError(_ragged(value, name) or f"{name} is not an array: {error}") from None
+
+
+def _ragged(value: object, name: str) -> str | None:
+    """Which row of nested lists differs in length from the first."""
+    rows = value if isinstance(value, Sequence) else []
+    lengths = [len(row) if isinstance(row, Sequence | np.ndarray) else None for row in rows]
+    for row, length in enumerate(lengths):
+        if length != lengths[0]:
+            first, other = (_values(n) for n in (lengths[0], length))
+            return f"{name} is ragged: row 0 holds {first}, row {row} {other}; make them equal"
+    return None
+
+
+def _values(count: int | None) -> str:
+    if count is None:
+        return "a single value"
+    return "1 value" if count == 1 else f"{count} values"
+
+
+def _check_kind(array: Array, name: str) -> None:
+    """Refuse what no conversion turns into real numbers."""
+    kind = array.dtype.kind
+    if kind in "biufO":
+        return
+    if kind == "c":
+        raise DataError(f"Complex data not supported: {name} is {array.dtype}; use {name}.real")
+    if kind in "SU":
+        shown = quoted(array.flat[0].item()) if array.size else "none"
+        raise DataError(
+            f"{name} holds strings, such as {shown}; convert numbers with "
+            f"np.asarray({name}, dtype=float), encode categories as numbers"
+        )
+    raise DataError(f"{name} has dtype {quoted(str(array.dtype))}; convert it to numbers")
+
+
+def _check_table(shape: tuple[int, ...], name: str) -> None:
+    if len(shape) == 1:
+        raise DataError(
+            f"{name} has shape {shape}, expected (rows, columns). Reshape your data: "
+            f"{name}.reshape(-1, 1) if it is one column, {name}.reshape(1, -1) if it is one row"
+        )
+    if len(shape) != 2:
+        raise DataError(f"{name} has shape {shape}, expected (rows, columns); give a 2-D array")
+    if shape[0] == 0:
+        raise DataError(f"{name} has 0 rows (shape={shape}); give at least one")
+    if shape[1] == 0:
+        raise DataError(f"{name} has 0 feature(s) (shape={shape}) while a minimum of 1 is required")
+
+
+def _as_floats(array: Array, name: str) -> NDArray[np.floating[Any]]:
+    if array.dtype in (np.float32, np.float64):
+        return array
+    if array.dtype.kind == "O":
+        return _from_objects(array, name)
+    with np.errstate(over="ignore"):  # a long double beyond float64 is then found as infinite
+        return array.astype(np.float32 if array.dtype.kind == "f" and _short(array) else float)
+
+
+def _short(array: Array) -> bool:
+    return array.dtype.itemsize <= 4
+
+
+def _from_objects(array: Array, name: str) -> Floats:
+    """float64 from Python objects that are all real numbers, as a mixed data frame gives."""
+    out = np.empty(array.shape)
+    for index, value in np.ndenumerate(array):
+        try:
+            out[index] = float(value) if isinstance(value, Real | np.bool_) else None
+        except (TypeError, OverflowError):
+            place = ", ".join(f"{n} {i}" for n, i in zip(("row", "column"), index, strict=False))
+            raise DataError(
+                f"{name} holds {quoted(value)} of type {type(value).__name__} at {place} "
+                "(from 0); convert it to a float"
+            ) from None
+    return out
+
+
+def _first(mask: Array) -> tuple[int, ...]:
+    """The index of the first True."""
+    return tuple(int(i) for i in np.unravel_index(int(np.argmax(mask)), mask.shape))
+
+
+def _flat(array: Array, n_rows: int) -> Array:
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 2:
+        raise DataError(
+            f"y has shape {array.shape}, expected ({n_rows},); "
+            "if it is one-hot, give y.argmax(axis=1)"
+        )
+    if array.ndim != 1:
+        raise DataError(f"y has shape {array.shape}, expected ({n_rows},); give a 1-D array")
+    if len(array) != n_rows:
+        raise DataError(f"y has {len(array)} labels for {n_rows} rows of X; give one for each row")
+    if n_rows == 0:
+        raise DataError("y has no labels; give at least one")
+    return array
+
+
+def _check_label_kind(array: Array) -> None:
+    if array.dtype.kind in "biufO":
+        return
+    shown = quoted(array.flat[0].item())
+    raise DataError(
+        f"y holds {shown}, but labels are integers from 0; "
+        "use classes, y = np.unique(y, return_inverse=True)"
+    )
+
+
+def _not_a_label(array: Array, row: int, classes: int | None) -> DataError:
+    expected = "0, 1, 2, …" if classes is None else f"0..{classes - 1}"
+    value = array[row].item() if isinstance(array[row], np.generic) else array[row]
+    return DataError(
+        f"y[{row}] is {value}, expected a label in {expected}; "
+        "use classes, y = np.unique(y, return_inverse=True)"
+    )
+
+
+def _damaged(fault: str) -> ModelFileError:
+    return ModelFileError(f"standardizer {fault}; the model file is damaged or was altered")
+
+
+def _stored(data: object, key: str) -> Floats:
+    """A non-empty list of finite numbers from JSON, as float64."""
+    if not isinstance(data, list) or not data:
+        raise _damaged(f"{key} is not a list of at least one number")
+    try:
+        numbers = np.array([_finite(value) for value in data])
+    except (TypeError, ValueError, OverflowError):
+        raise _damaged(f"{key} holds an entry that is not a finite number") from None
+    return numbers
+
+
+def _finite(value: object) -> float:
+    if type(value) not in (int, float) or not np.isfinite(float(value)):  # type: ignore[arg-type]
+        raise ValueError
+    return float(value)  # type: ignore[arg-type]
