@@ -1,7 +1,35 @@
-"""chainrule: a backpropagation system that shows its work."""
+"""chainrule: the backpropagation system that shows its work.
 
-from . import gradient, ops
-from .ops import registry, tensor
+>>> import chainrule as cr
+>>> x, y, z = cr.tensor(-2.0, name="x"), cr.tensor(5.0, name="y"), cr.tensor(-4.0, name="z")
+>>> f = (x + y) * z
+>>> f.backward()[x]
+array(-4.)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from . import gradient, linalg, ops
+from .circuit import Parameter, Tensor, no_grad
+from .errors import (
+    ChainruleError,
+    DataError,
+    ExpressionError,
+    GradientError,
+    ModelFileError,
+    ShapeError,
+    TraceError,
+    UnknownNameError,
+)
+from .gradient import grad, hessian, jacobian, jvp, value_and_grad, vjp
+from .ops import Operation, registry, tensor
+
+__version__ = "0.1.0"
+
+# The functions of the registry are public under their own names: an operation is written in one
+# place, so they are not listed here a second time.
 globals().update(registry)
-from .gradient import *
-from .circuit import no_grad, Tensor, Parameter
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...

@@ -1,8 +1,8 @@
 """The circuit: what a program on tensors leaves behind. This room knows nobody else's."""
 
-from .node import Parameter, Tensor
+from .node import Parameter, Tensor, record
 from .order import circuit_of
-from .state import Group, no_grad, state
+from .state import OFF, Group, no_grad, state
 from .vocabulary import vocabulary
 
-__all__ = ["Group", "Parameter", "Tensor", "circuit_of", "no_grad", "state", "vocabulary"]
+__all__ = ["OFF", "Group", "Parameter", "Tensor", "circuit_of", "no_grad", "record", "state", "vocabulary"]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from types import CodeType
 from typing import Any
 
 import numpy as np
 
 from ..errors import TraceError
-from .state import Group, Site, lose, site_of, state
+from .state import OFF, Group, Mark, Site, lose, site_of, state, user_frame
 from .vocabulary import vocabulary as ops
 
 Array = Any  # an ndarray, or the NumPy scalar that stands for a 0-d one (ten times faster)
@@ -30,9 +29,8 @@ class Tensor:
 
     __slots__ = (
         "__weakref__",
-        "_code",
         "_gradient",
-        "_instruction",
+        "_mark",
         "group",
         "inputs",
         "name",
@@ -40,7 +38,6 @@ class Tensor:
         "params",
         "requires_grad",
         "serial",
-        "traced",
         "value",
     )
     __array_priority__ = 1000.0
@@ -52,11 +49,9 @@ class Tensor:
     name: str | None
     serial: int
     requires_grad: bool
-    traced: bool
     group: Group | None
     _gradient: Array | None
-    _code: CodeType | None
-    _instruction: int
+    _mark: Mark | None
 
     def __init__(self, value: Array, *, requires_grad: bool, name: str | None = None) -> None:
         self.op = None
@@ -65,36 +60,10 @@ class Tensor:
         self.value = value
         self.name = name
         self.serial = _serial()
-        self.requires_grad = self.traced = requires_grad
+        self.requires_grad = requires_grad
         self.group = None
         self._gradient = None
-        self._code = None
-        self._instruction = 0
-
-    @classmethod
-    def of(
-        cls,
-        op: Any,
-        inputs: tuple[Tensor, ...],
-        params: Mapping[str, Any],
-        value: Array,
-        requires_grad: bool,
-        site: tuple[CodeType | None, int],
-    ) -> Tensor:
-        """The node that records `value = op(inputs, params)`; the one place where one is made."""
-        node = Tensor.__new__(Tensor)
-        node.op = op
-        node.inputs = inputs
-        node.params = params
-        node.value = value
-        node.name = None
-        node.serial = _serial()
-        node.requires_grad = requires_grad
-        node.traced = True
-        node.group = state.group
-        node._gradient = None
-        node._code, node._instruction = site
-        return node
+        self._mark = None
 
     # -- what it is ---------------------------------------------------------------------------
 
@@ -133,7 +102,12 @@ class Tensor:
     @property
     def site(self) -> Site | None:
         """The line of the program where this node was made; None for a leaf."""
-        return site_of(self._code, self._instruction)
+        return site_of(self._mark)
+
+    @property
+    def traced(self) -> bool:
+        """Whether it is a variable or computed from one, so that using it records."""
+        return self.op is not None or self.requires_grad
 
     @property
     def is_leaf(self) -> bool:
@@ -352,6 +326,40 @@ class Tensor:
     def backward(self, upstream: Any = None) -> Mapping[Tensor, np.ndarray[Any, Any]]:
         """Every gradient ∂(self)/∂(node), stored as `.grad` and returned; see the gradient room."""
         return ops.backward(self, upstream)  # type: ignore[no-any-return]
+
+
+_new = object.__new__
+
+
+def record(
+    op: Any, inputs: tuple[Tensor, ...], params: Mapping[str, Any], value: Array, differentiable: bool
+) -> Tensor:
+    """The node of `value = op(*inputs, **params)`; a constant where nothing traced goes in.
+
+    The one place where nodes are made, on the path of every operation: kept flat for speed.
+    """
+    group = state.group
+    requires_grad = traced = False
+    for source in inputs:
+        if source.requires_grad:
+            requires_grad = traced = True
+            break
+        if source.op is not None:
+            traced = True
+    if not traced or group is OFF:
+        return Tensor(value, requires_grad=False)
+    node: Tensor = _new(Tensor)
+    node.op = op
+    node.inputs = inputs
+    node.params = params
+    node.value = value
+    node.name = None
+    node.serial = _serial()
+    node.requires_grad = requires_grad and differentiable
+    node.group = group
+    node._gradient = None
+    node._mark = user_frame(4)
+    return node
 
 
 class Parameter(Tensor):

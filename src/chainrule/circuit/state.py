@@ -37,11 +37,13 @@ class Loss(NamedTuple):
     site: Site
 
 
+OFF = Group("not recording", 0)
+
+
 class State(threading.local):
     """Per thread: one thread's `no_grad` is not another's."""
 
-    recording: bool = True
-    group: Group | None = None
+    group: Group | None = None  # the label of what is recorded; OFF where nothing is
     depth: int = 0  # how many transformations are running, one inside the other
     losses: list[Loss] | None = None  # None outside every transformation
 
@@ -49,22 +51,26 @@ class State(threading.local):
 state = State()
 
 
-def user_frame(depth: int = 1) -> tuple[CodeType, int]:
+Mark = tuple[CodeType, int]
+
+
+def user_frame(depth: int = 1) -> Mark:
     """The code and instruction of the nearest frame outside this package.
 
-    Two references instead of a file and a line: they cost a tenth of a microsecond, and the line
-    is worked out only when somebody asks.
+    Two references instead of a file and a line: they cost a fraction of a microsecond, and the
+    line is worked out only when somebody asks.
     """
     frame = sys._getframe(depth)
-    while frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
+    while (code := frame.f_code).co_filename.startswith(PACKAGE) and frame.f_back is not None:
         frame = frame.f_back
-    return frame.f_code, frame.f_lasti
+    return code, frame.f_lasti
 
 
-def site_of(code: CodeType | None, instruction: int) -> Site | None:
+def site_of(mark: Mark | None) -> Site | None:
     """The line that an instruction belongs to."""
-    if code is None:
+    if mark is None:
         return None
+    code, instruction = mark
     line = code.co_firstlineno
     for start, end, number in code.co_lines():
         if start <= instruction < end and number is not None:
@@ -75,7 +81,7 @@ def site_of(code: CodeType | None, instruction: int) -> Site | None:
 def lose(how: str) -> None:
     """Remember that a traced tensor became a plain value here (only inside a transformation)."""
     if state.losses is not None:
-        site = site_of(*user_frame(2))
+        site = site_of(user_frame(2))
         assert site is not None
         state.losses.append(Loss(how, site))
 
@@ -93,9 +99,9 @@ def no_grad() -> Iterator[None]:
     >>> y.requires_grad
     False
     """
-    before = state.recording
-    state.recording = False
+    before = state.group
+    state.group = OFF
     try:
         yield
     finally:
-        state.recording = before
+        state.group = before

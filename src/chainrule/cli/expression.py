@@ -19,7 +19,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -42,32 +42,44 @@ _NO_KEYWORDS: Mapping[str, frozenset[str]] = MappingProxyType({})
 _WORDS: Mapping[str, bool | None] = {"True": True, "False": False, "None": None}
 _SIGNS: Mapping[str, Callable[[Any], Any]] = {"-": operator.neg, "+": operator.pos}
 _BINARY: Mapping[str, Callable[[Any, Any], Any]] = {
-    **{"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv},
-    **{"@": operator.matmul, "**": operator.pow},
-    **{"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge},
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "@": operator.matmul,
+    "**": operator.pow,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
 _CLOSING = {")": "(", "]": "["}
 _END = ("", ";", "\n")
-_NUMBER = re.compile(r"(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?")
-_SYMBOL = re.compile(r"\*\*|<=|>=|[-+*/@<>=(),\[\];\n]")
-_BLANK = re.compile(r"[ \t\r]*")
+_TOKEN = re.compile(
+    r"""[ \t\r]*(?:
+    (?P<number>(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?)
+    |(?P<symbol>\*\*|<=|>=|[-+*/@<>=(),\[\];\n])
+    |(?P<name>.)
+    |(?P<end>\Z))""",
+    re.VERBOSE,
+)
 _TO_OPERATOR = re.compile(r"[ )]*")
 _MIDDLE_DOTS = "\u00b7\u0387"  # Python lets them into names; a reader takes them for a product
 _PRODUCT = "write a product as '*'"
+_RENAME = "choose another name"
 _HINTS = dict.fromkeys("×⋅" + _MIDDLE_DOTS, _PRODUCT) | dict.fromkeys("−–", "write '-'")
 _HINTS |= dict.fromkeys("^²³", "write a power as '**'") | {"÷": "write a quotient as '/'"}
 _HINTS |= dict.fromkeys("'\"", "text is not available") | {"#": "comments are not available"}
 _HINTS |= {".": "attributes are not available"}
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One move of the stack machine: take `count` values, put one back."""
+class Step(NamedTuple):
+    """One move of the stack machine: take values off the stack, put one back."""
 
     kind: Literal["constant", "name", "operator", "call", "list"]
     value: Any  # the number, the name, or the operator's symbol
     offset: int
-    count: int = 0
+    takes: int = 0
     keywords: tuple[tuple[str, KeywordValue], ...] = ()
 
 
@@ -125,9 +137,9 @@ def read_bindings(words: Sequence[str]) -> dict[str, float | list[Any]]:
         program = read(word, functions=())
         statement = program.statements[0]
         if len(program.statements) > 1 or "=" not in word:
-            _fail(word, statement.offset, "expected one name=number")
+            raise _error(word, statement.offset, "expected one name=number")
         if statement.name in bindings:
-            _fail(word, statement.offset, f"{quoted(statement.name)} is given twice")
+            raise _error(word, statement.offset, f"second value for {quoted(statement.name)}")
         bindings[statement.name] = _literal(word, statement.steps)
     return bindings
 
@@ -135,18 +147,18 @@ def read_bindings(words: Sequence[str]) -> dict[str, float | list[Any]]:
 def _literal(word: str, steps: tuple[Step, ...]) -> float | list[Any]:
     stack: list[tuple[Any, tuple[int, ...]]] = []
     for step in steps:
-        taken = [stack.pop() for _ in range(step.count)][::-1]
+        taken = [stack.pop() for _ in range(step.takes)][::-1]
         shapes = {shape for _, shape in taken}
         if step.kind == "constant":
             stack.append((step.value, ()))
         elif step.kind == "list":
             if len(shapes) > 1:
-                _fail(word, step.offset, "the rows of this list differ in length")
-            stack.append(([value for value, _ in taken], (step.count, *shapes.pop())))
-        elif step.kind == "operator" and step.count == 1 and shapes == {()}:
+                raise _error(word, step.offset, "list with rows of different lengths")
+            stack.append(([value for value, _ in taken], (step.takes, *shapes.pop())))
+        elif step.kind == "operator" and step.takes == 1 and shapes == {()}:
             stack.append((_SIGNS[step.value](taken[0][0]), ()))
         else:
-            _fail(word, step.offset, "a value is a number or a list of numbers, not this")
+            raise _error(word, step.offset, "expected a number or a list of numbers")
     value: float | list[Any] = stack.pop()[0]
     return value
 
@@ -154,15 +166,15 @@ def _literal(word: str, steps: tuple[Step, ...]) -> float | list[Any]:
 # ------------------------------------------------------------------ errors that point
 
 
-def _fail(source: str, offset: int, problem: str, hint: str = "") -> NoReturn:
+def _error(source: str, offset: int, problem: str, hint: str = "") -> ExpressionError:
     where = f"column {offset - source.rfind(chr(10), 0, offset)}"
     if "\n" in source:
         where = f"line {source.count(chr(10), 0, offset) + 1}, {where}"
-    _point(source, offset, f"{problem} at {where}" + (f"; {hint}" if hint else ""))
+    return _pointed(source, offset, f"{problem} at {where}" + (f"; {hint}" if hint else ""))
 
 
-def _point(source: str, offset: int, message: str) -> NoReturn:
-    """Raise `message` over the line that holds `offset`, with a caret under it."""
+def _pointed(source: str, offset: int, message: str) -> ExpressionError:
+    """The error with `message` over the line that holds `offset`, and a caret under it."""
     first = source.rfind("\n", 0, offset) + 1
     line = source[first:].partition("\n")[0]
     start = max(0, min(offset - first - WINDOW // 2, len(line) - WINDOW))
@@ -174,7 +186,7 @@ def _point(source: str, offset: int, message: str) -> NoReturn:
     # Control and direction characters could rearrange the terminal, so they are not echoed.
     shown = "".join(c if c.isprintable() else " " if c in "\t\r" else "�" for c in shown)
     caret = " " * sum(map(_width, shown[: offset - first - start])) + "^"
-    raise ExpressionError(f"{message}\n  {shown.rstrip()}\n  {caret}") from None
+    return ExpressionError(f"{message}\n  {shown.rstrip()}\n  {caret}")
 
 
 def _width(char: str) -> int:
@@ -185,14 +197,14 @@ def _suggest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if match := nearest(name, names):
         return f"did you mean {quoted(match)}?"
-    return f"known: {listed(names, limit=8)}" if names else "none is known here"
+    return f"known: {listed(names, limit=8)}" if names else "there is none"
 
 
 # ------------------------------------------------------------------ the first gate: tokens
 
 
 class _Token(NamedTuple):
-    kind: Literal["number", "name", "symbol", "end"]
+    kind: str  # number, name, symbol or end
     text: str
     start: int
 
@@ -206,23 +218,16 @@ class _Token(NamedTuple):
 
 def _tokens(source: str) -> Iterator[_Token]:
     if len(source) > MAX_CHARS:
-        raise ExpressionError(f"a text of {len(source):,} characters; at most {MAX_CHARS:,} are read")
-    at = 0
-    while (at := _skip(_BLANK, source, at)) < len(source):
-        if found := _NUMBER.match(source, at):
-            token = _Token("number", found.group(), at)
-        elif found := _SYMBOL.match(source, at):
-            token = _Token("symbol", found.group(), at)
-        else:
-            token = _Token("name", _name(source, at), at)
-        yield token
-        at += len(token.text)
-    yield _Token("end", "", at)
-
-
-def _skip(pattern: re.Pattern[str], text: str, at: int) -> int:
-    found = pattern.match(text, at)
-    return found.end() if found else at
+        raise ExpressionError(f"{len(source):,} characters of text; at most {MAX_CHARS:,} are read")
+    at, kind = 0, ""
+    while kind != "end":
+        found = _TOKEN.match(source, at)
+        assert found is not None  # some alternative fits any place
+        kind = found.lastgroup or ""
+        start = found.start(kind)
+        text = _name(source, start) if kind == "name" else found[kind]
+        yield _Token(kind, text, start)
+        at = start + len(text)
 
 
 def _name(source: str, at: int) -> str:
@@ -232,16 +237,18 @@ def _name(source: str, at: int) -> str:
     if end == at:
         char = source[at]
         shown = quoted(char) if char.isprintable() else f"U+{ord(char):04X}"
-        _fail(source, at, f"unexpected character {shown}", _HINTS.get(char, ""))
+        raise _error(source, at, f"unexpected character {shown}", _HINTS.get(char, ""))
     name = source[at:end]
     if len(name) > MAX_NAME:
-        _fail(source, at, f"a name of {len(name):,} characters", f"at most {MAX_NAME} are read")
+        raise _error(
+            source, at, f"a name of {len(name):,} characters", f"at most {MAX_NAME} are read"
+        )
     if (plain := unicodedata.normalize("NFKC", name)) != name:
-        _fail(source, at, f"{quoted(name)} is not a plain name", f"write {quoted(plain)}")
+        raise _error(source, at, f"name {quoted(name)} not in plain form", f"write {quoted(plain)}")
     if name.startswith("__"):
-        _fail(source, at, f"{quoted(name)} begins with '__'", "choose another name")
+        raise _error(source, at, f"refused name {quoted(name)}", "a name cannot begin with '__'")
     if keyword.iskeyword(name) and name not in _WORDS:
-        _fail(source, at, f"{quoted(name)} is a reserved word", "choose another name")
+        raise _error(source, at, f"reserved word {quoted(name)}", _RENAME)
     return name
 
 
@@ -257,6 +264,7 @@ class _Level:
     symbol: str = ""
     offset: int = 0
     role: Literal["group", "call", "list"] = "group"
+    depth: int = 0  # of the bracket itself
     pending: int = 0  # signs and powers that the next value is inside of
 
 
@@ -275,13 +283,13 @@ class _Reader:
         self.assigned: dict[str, None] = {}
         self.used: dict[str, None] = {}
 
-    def fail(self, offset: int, problem: str, hint: str = "") -> NoReturn:
-        _fail(self.source, offset, problem, hint)
+    def error(self, offset: int, problem: str, hint: str = "") -> ExpressionError:
+        return _error(self.source, offset, problem, hint)
 
     def program(self) -> Program:
         spans = list(self.spans())
         if not spans:
-            self.fail(0, "there is no expression to read")
+            raise ExpressionError("there is no expression to read")
         statements = tuple(self.statement(span, span is spans[-1]) for span in spans)
         free = tuple(name for name in self.used if name not in CONSTANTS)
         return Program(statements, self.source, free)
@@ -297,7 +305,7 @@ class _Reader:
                 self.limits(token, span)
                 span.append(token)
             elif inner.symbol and token.text != "\n":
-                self.fail(inner.offset, f"{quoted(inner.symbol)} is never closed")
+                raise self.error(inner.offset, f"unclosed {quoted(inner.symbol)}")
             elif span and not inner.symbol:
                 self.neighbours(token, span)
                 yield span
@@ -307,18 +315,18 @@ class _Reader:
         """A value belongs at the start and after an operator, an operator after a value."""
         if not _ends_value(span):
             if not (token.is_value or token.text in ("(", "[") or token.text in _SIGNS):
-                self.fail(token.start, f"expected a value, found {token}")
+                raise self.error(token.start, f"expected a value, found {token}")
         elif token.text == "[":
-            self.fail(token.start, "indexing is not available")
+            raise self.error(token.start, f"unexpected {token}", "indexing is not available")
         elif token.text == "(" and span[-1].kind != "name":
-            self.fail(token.start, "only a function's name can be called", _PRODUCT)
+            raise self.error(token.start, f"unexpected {token}", _PRODUCT)
         elif token.is_value:
-            self.fail(token.start, f"expected an operator, found {token}", _PRODUCT)
+            raise self.error(token.start, f"expected an operator, found {token}", _PRODUCT)
         elif token.text == "=":
             inner = self.levels[-1]
             first = len(span) == 1 or (inner.role == "call" and span[-2].text in ("(", ","))
             if span[-1].kind != "name" or not first:
-                self.fail(token.start, "unexpected '='", "a statement is name = expression")
+                raise self.error(token.start, "unexpected '='", "a statement is name = expression")
 
     def brackets(self, token: _Token, span: list[_Token]) -> None:
         if token.text == "[":
@@ -329,35 +337,38 @@ class _Reader:
         elif token.text in _CLOSING and self.levels[-1].symbol == _CLOSING[token.text]:
             self.levels.pop()
         elif token.text in _CLOSING:
-            self.fail(token.start, f"{token} closes no bracket")
+            raise self.error(token.start, f"unmatched {token}")
         elif token.text == "," and self.levels[-1].role == "group":
-            self.fail(token.start, "unexpected ','", "a comma belongs in a call or a list")
+            raise self.error(token.start, "unexpected ','", "a comma belongs in a call or a list")
 
     def limits(self, token: _Token, span: list[_Token]) -> None:
         self.nodes += token.is_value or token.text in ("(", "[") or token.text in _BINARY
         if self.nodes > MAX_NODES:
-            self.fail(token.start, f"more than {MAX_NODES:,} values and operators")
+            raise self.error(token.start, f"more than {MAX_NODES:,} values and operators")
+        inner = self.levels[-1]
         if token.text == "**" or (token.text in _SIGNS and not _ends_value(span)):
-            self.levels[-1].pending += 1
+            inner.pending += 1
+        elif token.text in ("(", "["):
+            inner.depth = self.levels[-2].depth + self.levels[-2].pending + 1
         elif token.text in _BINARY or token.text == ",":
-            self.levels[-1].pending = 0
-        if len(self.levels) - 1 + sum(level.pending for level in self.levels) > MAX_DEPTH:
-            self.fail(token.start, f"brackets, signs and powers more than {MAX_DEPTH} deep")
+            inner.pending = 0
+        if inner.depth + inner.pending > MAX_DEPTH:
+            raise self.error(token.start, f"brackets, signs and powers more than {MAX_DEPTH} deep")
 
     def statement(self, span: list[_Token], is_last: bool) -> Assignment:
         head = span[0]
         named = len(span) > 1 and span[1].text == "="
         if not (named or is_last):
-            hint = "write name = expression"
-            self.fail(head.start, "only the last expression may go without a name", hint)
+            hint = "only the last one may go without"
+            raise self.error(head.start, "expression without a name", hint)
         steps = self.postfix(span[2:] if named else span)
         name = head.text if named else self.spare_name()
         if name in self.assigned:
-            self.fail(head.start, f"{quoted(name)} is defined already", "choose another name")
+            raise self.error(head.start, f"second definition of {quoted(name)}", _RENAME)
         if name in self.used:
-            self.fail(head.start, f"{quoted(name)} is used before its definition")
+            raise self.error(head.start, f"{quoted(name)} defined after its first use")
         if name in self.functions or name in _WORDS:
-            self.fail(head.start, f"the name {quoted(name)} is taken", "choose another name")
+            raise self.error(head.start, f"{quoted(name)} used as a variable", _RENAME)
         self.assigned[name] = None
         return Assignment(name, head.start, steps)
 
@@ -379,7 +390,8 @@ class _Reader:
         try:
             tree = ast.parse(text, mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            self.fail(first, "cannot read the expression", "in a call, name=number comes last")
+            hint = "in a call, name=number comes last"
+            raise self.error(first, "cannot read the expression", hint) from None
         steps: list[Step] = []
         todo: list[Step | ast.expr] = [tree]
         while todo:
@@ -405,28 +417,28 @@ class _Reader:
                 return Step("list", "[", at, len(items)), items
             case ast.Call(func=ast.Name(), args=values, keywords=named):
                 name = self.function(self.tokens[at])
-                given = [self.given(name, item, base) for item in named]
-                return Step("call", name, at, len(values), tuple(given)), values
+                given = self.given(name, named, base)
+                return Step("call", name, at, len(values), given), values
             case ast.BinOp(left=left, right=right) | ast.Compare(left=left, comparators=[right]):
-                at = base + _skip(_TO_OPERATOR, text, left.end_col_offset or 0)
+                at = base + _operator(text, left)
                 symbol = self.tokens[at].text
                 if symbol == "**":
                     self.exponent(right, base)
                 return Step("operator", symbol, at, 2), [left, right]
             case ast.Compare(comparators=[middle, *_]):
-                at = base + _skip(_TO_OPERATOR, text, middle.end_col_offset or 0)
-                self.fail(at, "a second comparison", "put one of the two in brackets")
-        self.fail(at, "cannot read the expression")
+                at = base + _operator(text, middle)
+                raise self.error(at, "chained comparison", "put one part in brackets")
+        raise self.error(at, "cannot read the expression")
 
     def number(self, token: _Token) -> float:
         if sum(c.isdigit() for c in token.text) > MAX_DIGITS:
-            self.fail(token.start, f"a number of more than {MAX_DIGITS} digits")
+            raise self.error(token.start, f"a number of more than {MAX_DIGITS} digits")
         try:
             value = float(token.text)
         except ValueError:  # a misplaced underscore
-            self.fail(token.start, f"{token} is not a number")
+            raise self.error(token.start, f"malformed number {token}") from None
         if math.isinf(value):
-            self.fail(token.start, "a number too large for float64")
+            raise self.error(token.start, "a number too large for float64")
         return value
 
     def exponent(self, node: ast.expr, base: int) -> None:
@@ -434,14 +446,16 @@ class _Reader:
         if isinstance(node, ast.Constant):
             token = self.tokens[base + node.col_offset]
             if self.number(token) > MAX_EXPONENT:
-                self.fail(token.start, f"an exponent beyond ±{MAX_EXPONENT:,}")
+                raise self.error(token.start, f"an exponent beyond ±{MAX_EXPONENT:,}")
 
     def variable(self, token: _Token) -> str:
         name = token.text
         if name in _WORDS:
-            self.fail(token.start, f"{token} can only be a keyword's value")
+            raise self.error(token.start, f"unexpected {token}", "it can only be a keyword's value")
         if name in self.functions:
-            self.fail(token.start, f"{token} is a function", f"write {name}(…)")
+            raise self.error(
+                token.start, f"function {token} used as a variable", f"write {name}(…)"
+            )
         if name not in self.assigned:
             self.used[name] = None
         return name
@@ -451,30 +465,46 @@ class _Reader:
         if name in self.functions:
             return name
         if name in self.assigned or name in self.used or name in CONSTANTS:
-            problem = f"{token} is a variable, not a function"
-            self.fail(token.start, problem, f"write a product as {name}*(…)")
-        self.fail(token.start, f"unknown function {token}", _suggest(name, self.functions))
+            problem = f"variable {token} used as a function"
+            raise self.error(token.start, problem, f"write a product as {name}*(…)")
+        raise self.error(token.start, f"unknown function {token}", _suggest(name, self.functions))
 
-    def given(self, name: str, item: ast.keyword, base: int) -> tuple[str, KeywordValue]:
-        """A keyword argument: a name that the function allows, and a plain value."""
-        token = self.tokens[base + item.col_offset]
-        allowed = self.keywords.get(name, frozenset())
-        if token.text not in allowed:
-            problem = f"{quoted(name)} has no keyword {token}"
-            self.fail(token.start, problem, _suggest(token.text, allowed))
-        sign, node = _unsigned(item.value)
-        value = self.tokens[base + node.col_offset]
-        if isinstance(node, ast.Constant):
-            number = self.number(value)
-            whole = value.text.isdigit() and number < 2**53
-            return token.text, sign * (int(number) if whole else number)
-        if item.value is node and isinstance(node, ast.Name) and value.text in _WORDS:
-            return token.text, _WORDS[value.text]
-        self.fail(value.start, f"the keyword {token} needs a plain number, True, False or None")
+    def given(
+        self, name: str, items: list[ast.keyword], base: int
+    ) -> tuple[tuple[str, KeywordValue], ...]:
+        """Keyword arguments: names that the function allows, with plain values."""
+        given: dict[str, KeywordValue] = {}
+        for item in items:
+            token = self.tokens[base + item.col_offset]
+            allowed = self.keywords.get(name, frozenset())
+            if token.text not in allowed:
+                problem = f"unknown keyword {token} of {quoted(name)}"
+                raise self.error(token.start, problem, _suggest(token.text, allowed))
+            if token.text in given:
+                raise self.error(token.start, f"second value for keyword {token}")
+            given[token.text] = self.plain_value(token, item.value, base)
+        return tuple(given.items())
+
+    def plain_value(self, name: _Token, node: ast.expr, base: int) -> KeywordValue:
+        sign, inner = _unsigned(node)
+        token = self.tokens[base + inner.col_offset]
+        if isinstance(inner, ast.Constant):
+            number = self.number(token)
+            whole = token.text.isdigit() and number < 2**53  # an axis is an int
+            return sign * (int(number) if whole else number)
+        if inner is node and isinstance(inner, ast.Name) and token.text in _WORDS:
+            return _WORDS[token.text]
+        raise self.error(token.start, f"expected a number, True, False or None for {name}")
 
 
 def _ends_value(span: list[_Token]) -> bool:
     return bool(span) and (span[-1].is_value or span[-1].text in _CLOSING)
+
+
+def _operator(text: str, left: ast.expr) -> int:
+    """Where the operator stands: after its left operand and the brackets around that."""
+    found = _TO_OPERATOR.match(text, left.end_col_offset or 0)
+    return found.end() if found else 0
 
 
 def _unsigned(node: ast.expr) -> tuple[int, ast.expr]:
@@ -507,36 +537,41 @@ class _Machine:
     def assign(self, statement: Assignment) -> None:
         name = statement.name
         if name in self.variables:
-            problem = f"{quoted(name)} is computed here, so it takes no value"
-            _fail(self.source, statement.offset, problem, f"leave out {name}=…")
+            problem = f"value given for {quoted(name)}, which is computed"
+            raise _error(self.source, statement.offset, problem, f"leave out {name}=…")
         stack: list[Any] = []
         for step in statement.steps:
-            rest = len(stack) - step.count
+            rest = len(stack) - step.takes
             stack[rest:] = [self.attempt(step, stack[rest:])]
         self.values[name] = stack.pop()
 
     def attempt(self, step: Step, taken: list[Any]) -> Any:
+        if step.kind == "name" and not self.knows(step.value):
+            raise self.missing(step)
         try:
-            self.work += _work(step, taken)
-            if self.work <= MAX_WORK:
-                value = self.value(step, taken)
-                self.work += math.prod(_shape(value)) if step.kind == "call" else 0
-                if self.work <= MAX_WORK:
-                    return value
-        except Exception as error:  # whatever a function or an operand's own operator raises
+            if taken:
+                self.spend(_work(step, taken))
+            value = self.value(step, taken)
+            self.spend(math.prod(_shape(value)) if step.kind == "call" else 0)
+            return value
+        except Exception as error:  # whatever a function, or an operand's own operator, raises
             reason = str(error).partition("\n")[0][:200] or type(error).__name__
-        else:
-            reason = f"more than {MAX_WORK:,} array elements in all"
-        if step.kind == "name" and step.value not in {*self.values, *self.variables}:
-            self.missing(step)
-        _fail(self.source, step.offset, f"cannot compute {quoted(step.value)}", reason)
+            problem = f"cannot compute {quoted(step.value)}"
+            raise _error(self.source, step.offset, problem, reason) from error
 
-    def missing(self, step: Step) -> NoReturn:
-        name = step.value
-        match = nearest(name, self.variables)
+    def spend(self, work: int) -> None:
+        self.work += work
+        if self.work > MAX_WORK:
+            raise ExpressionError(f"more than {MAX_WORK:,} array elements in all")
+
+    def knows(self, name: str) -> bool:
+        return name in self.values or name in self.variables or name in CONSTANTS
+
+    def missing(self, step: Step) -> ExpressionError:
+        match = nearest(step.value, self.variables)
         guess = f"; did you mean {quoted(match)}?" if match else ""
-        message = f"no value for {quoted(name)}: add {name}=<number>{guess}"
-        _point(self.source, step.offset, message)
+        message = f"no value for {quoted(step.value)}: add {step.value}=<number>{guess}"
+        return _pointed(self.source, step.offset, message)
 
     def value(self, step: Step, taken: list[Any]) -> Any:
         if step.kind == "constant":
@@ -544,13 +579,13 @@ class _Machine:
         if step.kind == "name":
             return self.lookup(step.value)
         if step.kind == "operator":
-            operate: Callable[..., Any] = (_SIGNS if step.count == 1 else _BINARY)[step.value]
+            operate: Callable[..., Any] = (_SIGNS if step.takes == 1 else _BINARY)[step.value]
             return operate(*_operands(taken))
         taken = [float(v) if isinstance(v, np.float64) else v for v in taken]
         if step.kind == "call":
             return self.functions[step.value](*taken, **dict(step.keywords))
-        plain = all(isinstance(v, (float, np.bool_, np.ndarray)) for v in taken)
-        return np.array(taken, np.float64) if plain else np.stack(taken)
+        plain = all(type(v) is float for v in taken)
+        return np.array(taken) if plain else np.stack(taken)
 
     def lookup(self, name: str) -> Any:
         if name in self.values:

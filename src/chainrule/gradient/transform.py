@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Parameter, Tensor, state
+from ..circuit import OFF, Parameter, Tensor, state
 from ..circuit import vocabulary as ops
 from ..errors import GradientError, ShapeError, TraceError
 from ..ops import tensor
@@ -110,13 +110,13 @@ def _variable(argument: int, path: str, value: Any) -> Tensor:
 @contextmanager
 def _tracing() -> Iterator[list[Any]]:
     """Inside, plain conversions are remembered and transformations know that they are nested."""
-    before, recording = state.losses, state.recording
-    state.losses, state.recording = [], True
+    before, group = state.losses, state.group
+    state.losses, state.group = [], None if group is OFF else group
     state.depth += 1
     try:
         yield state.losses
     finally:
-        state.losses, state.recording = before, recording
+        state.losses, state.group = before, group
         state.depth -= 1
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Parameter, Tensor, state, vocabulary
-from ..circuit.state import Group, user_frame
+from ..circuit import Group, Parameter, Tensor, record, state, vocabulary
 from ..errors import ShapeError, TraceError
 
 Array = Any  # an ndarray or a NumPy scalar
@@ -83,7 +82,7 @@ class Operation:
     operations gives numbers for numbers and circuit for tensors.
     """
 
-    __slots__ = ("__dict__", "arity", "defaults", "facts", "is_router", "name", "params", "value")
+    __slots__ = ("__dict__", "arity", "defaults", "differentiable", "facts", "is_router", "name", "value")
 
     def __init__(self, facts: Facts) -> None:
         _demand_every_fact(facts)
@@ -92,16 +91,11 @@ class Operation:
         self.value = facts.value
         self.arity = facts.arity
         self.defaults = _defaults(facts)
-        self.params = tuple(self.defaults)
         self.is_router = facts.flow == "router"
+        self.differentiable = facts.flow != "blocker"
         self.__dict__["__doc__"] = describe(facts)
         self.__dict__["__name__"] = self.__dict__["__qualname__"] = facts.name
         self.__dict__["__module__"] = "chainrule"
-
-    @property
-    def differentiable(self) -> bool:
-        """Whether any gradient passes."""
-        return self.facts.flow != "blocker"
 
     @property
     def is_gate(self) -> bool:
@@ -109,40 +103,26 @@ class Operation:
         return self.facts.definition is not None
 
     def __call__(self, *args: Any, **params: Any) -> Any:
-        arity = self.arity
-        if arity is not None and len(args) != arity:
+        if self.arity is not None and len(args) != self.arity:
             args = self._bind(args, params)
         for value in args:
             if isinstance(value, Tensor):
                 return self.record(args, params)
         args = tuple([np.asarray(x) if isinstance(x, (list, tuple)) else x for x in args])
-        if self.params:
-            params = self._complete(params, [np.shape(value) for value in args])
-        return (self.facts.plain or self.value)(*args, **params)
+        return (self.facts.plain or self.value)(*args, **self._complete(params, args))
 
     def record(self, args: Sequence[Any], params: Mapping[str, Any]) -> Tensor:
         """Compute and leave a node, or a constant where nothing traced goes in."""
         inputs = tuple([x if isinstance(x, Tensor) else constant(x, self.name) for x in args])
-        traced = requires_grad = False
-        for source in inputs:
-            if source.traced:
-                traced = True
-                if source.requires_grad:
-                    requires_grad = True
-        if self.params:
-            params = self._complete(params, [x.shape for x in inputs])
-        elif params:
-            raise TypeError(f"{self.name}() takes no argument {', '.join(map(repr, params))}")
+        values = [x.value for x in inputs]
+        params = self._complete(params, values)
         try:
-            value = self.value(*[x.value for x in inputs], **params)
+            value = self.value(*values, **params)
         except (ValueError, IndexError) as error:
             raise self._misfit(inputs, error) from error
         if value.__class__ is np.ndarray and value.ndim == 0:
             value = value[()]
-        if not (traced and state.recording):
-            return Tensor(value, requires_grad=False)
-        requires_grad = requires_grad and self.facts.flow != "blocker"
-        return Tensor.of(self, inputs, params, value, requires_grad, user_frame(2))
+        return record(self, inputs, params, value, self.differentiable)
 
     def _bind(self, args: tuple[Any, ...], params: dict[str, Any]) -> tuple[Any, ...]:
         """The inputs alone; arguments beyond the arity become parameters by their order."""
@@ -150,25 +130,28 @@ class Operation:
         assert arity is not None
         if len(args) < arity:
             raise TypeError(f"{self.name}() takes {arity} input{'s' * (arity > 1)}, got {len(args)}")
-        if len(args) > arity + len(self.params):
-            most = arity + len(self.params)
+        if len(args) > arity + len(self.defaults):
+            most = arity + len(self.defaults)
             raise TypeError(f"{self.name}() takes at most {most} arguments, got {len(args)}")
-        for name, value in zip(self.params, args[arity:], strict=False):
+        for name, value in zip(self.defaults, args[arity:], strict=False):
             if name in params:
                 raise TypeError(f"{self.name}() got two values for '{name}'")
             params[name] = value
         return args[:arity]
 
-    def _complete(
-        self, params: Mapping[str, Any], shapes: Sequence[tuple[int, ...]]
-    ) -> dict[str, Any]:
+    def _complete(self, params: Mapping[str, Any], values: Sequence[Any]) -> Mapping[str, Any]:
+        """The parameters with their defaults, in canonical form."""
+        if not self.defaults:
+            if params:
+                raise TypeError(f"{self.name}() takes no argument {', '.join(map(repr, params))}")
+            return params
         for name in params:
             if name not in self.defaults:
-                known = ", ".join(self.params)
+                known = ", ".join(self.defaults)
                 raise TypeError(f"{self.name}() has no argument '{name}'; it takes {known}")
         complete = {**self.defaults, **params}
         if self.facts.prepare is not None:
-            complete = self.facts.prepare(shapes, **complete)
+            complete = self.facts.prepare([np.shape(x) for x in values], **complete)
         return complete
 
     def _misfit(self, inputs: Sequence[Tensor], error: Exception) -> Exception:
@@ -200,6 +183,45 @@ class Operation:
 
     def __reduce__(self) -> Any:
         return _by_name, (self.name,)
+
+
+class Unary(Operation):
+    """An operation of one input and no parameters: the same call, written out for speed."""
+
+    __slots__ = ()
+
+    def __call__(self, x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return self.value(np.asarray(x) if isinstance(x, (list, tuple)) else x)
+        return record(self, (x,), _NO_PARAMS, self.value(x.value), self.differentiable)
+
+
+class Binary(Operation):
+    """An operation of two inputs and no parameters: the same call, written out for speed."""
+
+    __slots__ = ()
+
+    def __call__(self, x: Any, y: Any) -> Any:
+        if not isinstance(x, Tensor):
+            if not isinstance(y, Tensor):
+                return self._plain(x, y)
+            x = constant(x, self.name)
+        elif not isinstance(y, Tensor):
+            y = constant(y, self.name)
+        try:
+            value = self.value(x.value, y.value)
+        except ValueError as error:
+            raise self._misfit((x, y), error) from error
+        return record(self, (x, y), _NO_PARAMS, value, self.differentiable)
+
+    def _plain(self, x: Any, y: Any) -> Any:
+        if isinstance(x, _NUMPY) or (isinstance(y, _NUMPY) and isinstance(x, (int, float))):
+            return self.value(x, y)  # Python's operator is NumPy's, and faster on scalars
+        return (self.facts.plain or self.value)(x, y)
+
+
+_NUMPY = (np.ndarray, np.generic)
+_NO_PARAMS: Mapping[str, Any] = {}
 
 
 class Composed:
@@ -262,7 +284,7 @@ def _enter(name: str, thing: Any) -> None:
 
 def operation(name: str, value: Rule, **facts: Any) -> Operation:
     """Define an operation: state its facts, enter it in the registry and the vocabulary."""
-    made = Operation(Facts(name=name, value=value, **facts))
+    made = _kind(stated := Facts(name=name, value=value, **facts))(stated)
     _enter(name, made)
     return made
 
@@ -276,6 +298,12 @@ def composed(example: tuple[str, str], source: str = "") -> Callable[[Callable[.
         return made
 
     return define
+
+
+def _kind(facts: Facts) -> type[Operation]:
+    if _defaults(facts):
+        return Operation
+    return {1: Unary, 2: Binary}.get(facts.arity or 0, Operation)
 
 
 def _by_name(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -161,28 +162,20 @@ argmin = _argument("argmin", np.argmin, "smallest", "0")
 
 def _count(x: Value, axis: Any) -> int:
     shape = np.shape(x)
-    return int(np.prod([shape[k] for k in canonical_axes(axis, len(shape))], dtype=np.int64))
+    return math.prod([shape[k] for k in canonical_axes(axis, len(shape))])
 
 
 @composed(("float(cr.mean([1.0, 2.0, 6.0]))", "3.0"))
 def mean(x: Value, axis: Any = None, keepdims: bool = False) -> Value:
     """mean(x, axis=None, keepdims=False) = Σ x / n over the axes."""
-    return ops.sum(x, axis=axis, keepdims=keepdims) / np.float64(_count(x, axis)).astype(_dtype(x))
-
-
-def _dtype(x: Value) -> Any:
-    dtype = x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
-    return dtype if dtype.kind == "f" else np.dtype(np.float64)
+    return ops.divide(ops.sum(x, axis=axis, keepdims=keepdims), _count(x, axis))
 
 
 @composed(("float(cr.var([1.0, 2.0, 6.0]))", "4.666666666666667"))
 def var(x: Value, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Value:
     """var(x, axis=None, ddof=0, keepdims=False) = Σ(x − mean)² / (n − ddof) over the axes."""
-    deviation = x - ops.mean(x, axis=axis, keepdims=True) if hasattr(x, "dtype") else None
-    if deviation is None:
-        return var(np.asarray(x, dtype=_dtype(x)), axis, ddof, keepdims)
-    total = ops.sum(deviation * deviation, axis=axis, keepdims=keepdims)
-    return total / np.float64(_count(x, axis) - ddof).astype(_dtype(x))
+    squares = ops.square(ops.subtract(x, ops.mean(x, axis=axis, keepdims=True)))
+    return ops.divide(ops.sum(squares, axis=axis, keepdims=keepdims), _count(x, axis) - ddof)
 
 
 @composed(("float(cr.std([1.0, 3.0]))", "1.0"))

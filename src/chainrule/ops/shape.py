@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,15 +42,20 @@ def _mover(name: str, value: Any, pull: Any, text: str, **facts: Any) -> Any:
     )
 
 
+def _lengths(shape: Any) -> Shape:
+    """A shape given as an integer or a sequence of them."""
+    return (operator.index(shape),) if np.ndim(shape) == 0 else tuple(map(operator.index, shape))
+
+
 def _prepare_reshape(shapes: Sequence[Shape], shape: Any) -> dict[str, Any]:
     old = shapes[0]
-    wanted = tuple(int(n) for n in np.atleast_1d(np.asarray(shape, dtype=np.int64)))
-    size = int(np.prod(old, dtype=np.int64))
+    wanted = _lengths(shape)
+    size = math.prod(old)
     if wanted.count(-1) == 1:
-        rest = int(np.prod([n for n in wanted if n != -1], dtype=np.int64))
+        rest = -math.prod(wanted)
         if rest and size % rest == 0:
             wanted = tuple(size // rest if n == -1 else n for n in wanted)
-    if min(wanted, default=0) < 0 or int(np.prod(wanted, dtype=np.int64)) != size:
+    if min(wanted, default=0) < 0 or math.prod(wanted) != size:
         raise ShapeError(f"reshape: {size} elements of shape {old} cannot become shape {wanted}")
     return {"shape": wanted}
 
@@ -90,7 +97,7 @@ transpose = _mover(
 
 
 def _prepare_broadcast(shapes: Sequence[Shape], shape: Any) -> dict[str, Any]:
-    return {"shape": tuple(int(n) for n in np.atleast_1d(np.asarray(shape, dtype=np.int64)))}
+    return {"shape": _lengths(shape)}
 
 
 broadcast_to = _mover(
@@ -124,6 +131,8 @@ def _plain_index(one: Any) -> Any:
 
 
 def _prepare_index(shapes: Sequence[Shape], index: Any, **rest: Any) -> dict[str, Any]:
+    if index.__class__ is int or index.__class__ is slice:
+        return {"index": index, **rest}
     if isinstance(index, tuple):
         return {"index": tuple([_plain_index(one) for one in index]), **rest}
     return {"index": _plain_index(index), **rest}

@@ -98,13 +98,13 @@ class Standardizer:
         [1.0, 1.0]
         """
         rows = check_features(X).astype(np.float64, copy=False)
-        constant = rows.min(axis=0) == rows.max(axis=0)
-        # In units of the largest value nothing overflows, and tiny values keep their spread.
+        # In units of the largest value nothing overflows, tiny values keep their spread, and
+        # a column that never changes is exactly ±1: its deviation is exactly 0.
         unit = np.abs(rows).max(axis=0)
         unit[unit == 0] = 1.0
-        mean = np.where(constant, rows[0], unit * (rows / unit).mean(axis=0))
-        scale = np.where(constant, 1.0, unit * (rows / unit).std(axis=0))
-        scale[scale == 0] = 1.0  # a spread below the smallest float
+        mean = unit * (rows / unit).mean(axis=0)
+        scale = unit * (rows / unit).std(axis=0)
+        scale[scale == 0] = 1.0
         return cls(mean, scale)
 
     def __call__(self, X: object) -> NDArray[np.floating[Any]]:
@@ -225,7 +225,7 @@ def _from_objects(array: Array, name: str) -> Floats:
     out = np.empty(array.shape)
     for index, value in np.ndenumerate(array):
         try:
-            out[index] = float(value) if isinstance(value, Real | np.bool_) else None
+            out[index] = _real(value)
         except (TypeError, OverflowError):
             place = ", ".join(f"{n} {i}" for n, i in zip(("row", "column"), index, strict=False))
             raise DataError(
@@ -233,6 +233,12 @@ def _from_objects(array: Array, name: str) -> Floats:
                 "(from 0); convert it to a float"
             ) from None
     return out
+
+
+def _real(value: object) -> float:
+    if isinstance(value, Real | np.bool_):
+        return float(value)
+    raise TypeError  # NumPy would take "7", and read None as NaN
 
 
 def _first(mask: Array) -> tuple[int, ...]:

@@ -34,7 +34,7 @@ def as_numbers(cells: Sequence[str]) -> Floats | None:
     if "_" in text or not text.isascii():  # float() takes 1_000 and other scripts' digits
         return None
     try:
-        return np.array([float(cell) for cell in cells])
+        return np.fromiter(map(float, cells), np.float64, len(cells))
     except ValueError:
         return None
 

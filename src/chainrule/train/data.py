@@ -164,13 +164,13 @@ def _held_out(groups: Target, fraction: float) -> NDArray[np.bool_]:
 
 def _shares(counts: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
     """How many rows of each group to hold out: the largest remainders are rounded up."""
-    quotas: NDArray[np.float64] = counts * fraction
+    quotas = counts * fraction
     shares: NDArray[np.int64] = np.floor(quotas).astype(np.int64)
     total = max(1, round(int(counts.sum()) * fraction))
     for index in np.argsort(shares - quotas, kind="stable"):
         if shares.sum() < total and shares[index] < counts[index] - 1:
             shares[index] += 1
-    return np.minimum(shares, counts - 1)
+    return shares
 
 
 def _checked_task(task: str | None) -> Task | None:

@@ -97,8 +97,9 @@ class Schema:
         _check_size(len(rows), self.width)
         out = np.zeros((len(rows), self.width))
         start = 0
+        by_column = list(zip(*rows, strict=True))
         for column, place in zip(self.columns, places, strict=True):
-            cells = [str(row[place]).strip() for row in rows]
+            cells = [*map(str.strip, map(str, by_column[place]))]
             _fill(out[:, start : start + column.width], column, cells, where)
             start += column.width
         return out

@@ -138,7 +138,7 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        raw = self.file.readline(MAX_RECORD + 1 - self.spent)
+        raw = self.file.readline(MAX_RECORD + 1)
         if not raw:
             raise StopIteration
         self.number += 1

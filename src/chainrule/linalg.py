@@ -1,0 +1,5 @@
+"""Linear algebra under NumPy's names: `chainrule.linalg.norm`."""
+
+from .ops.linalg import norm
+
+__all__ = ["norm"]
