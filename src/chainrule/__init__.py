@@ -21,8 +21,9 @@ from .errors import (
     TraceError,
     UnknownNameError,
 )
-from .gradient import grad, hessian, jacobian, jvp, value_and_grad, vjp
+from .gradient import check_grad, custom_gate, grad, hessian, jacobian, jvp, value_and_grad, vjp
 from .ops import Operation, registry, tensor
+from .rewrite import close, open
 
 __version__ = "0.1.0"
 

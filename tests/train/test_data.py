@@ -400,7 +400,7 @@ CSV_ERRORS = [
     ),
     (
         "open quote",
-        'x,y\n1,2\n"3,4\n',
+        'x,y\n1,2\n"3,4\n5,6\n',
         "data.csv, line 3: the file ends inside a quoted cell; close the quote",
     ),
     (

@@ -5,4 +5,14 @@ from .order import circuit_of
 from .state import OFF, Group, no_grad, state
 from .vocabulary import vocabulary
 
-__all__ = ["OFF", "Group", "Parameter", "Tensor", "circuit_of", "no_grad", "record", "state", "vocabulary"]
+__all__ = [
+    "OFF",
+    "Group",
+    "Parameter",
+    "Tensor",
+    "circuit_of",
+    "no_grad",
+    "record",
+    "state",
+    "vocabulary",
+]

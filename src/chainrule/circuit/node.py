@@ -124,7 +124,9 @@ class Tensor:
         return f"{float(self.value):.6g}" if self.size == 1 else f"constant{self.shape}"
 
     def __repr__(self) -> str:
-        value = np.array2string(np.asarray(self.value), separator=", ", prefix="tensor(", threshold=60)
+        value = np.array2string(
+            np.asarray(self.value), separator=", ", prefix="tensor(", threshold=60
+        )
         parts = [value]
         if self.dtype not in (np.float64, np.int64, np.bool_):
             parts.append(f"dtype={self.dtype}")
@@ -332,7 +334,11 @@ _new = object.__new__
 
 
 def record(
-    op: Any, inputs: tuple[Tensor, ...], params: Mapping[str, Any], value: Array, differentiable: bool
+    op: Any,
+    inputs: tuple[Tensor, ...],
+    params: Mapping[str, Any],
+    value: Array,
+    differentiable: bool,
 ) -> Tensor:
     """The node of `value = op(*inputs, **params)`; a constant where nothing traced goes in.
 
@@ -358,7 +364,7 @@ def record(
     node.requires_grad = requires_grad and differentiable
     node.group = group
     node._gradient = None
-    node._mark = user_frame(4)
+    node._mark = user_frame(3)
     return node
 
 

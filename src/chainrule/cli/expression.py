@@ -387,6 +387,8 @@ class _Reader:
             text = {"number": "0", "name": "n"}.get(token.kind, token.text)
             skeleton[token.start - first : token.start - first + len(text)] = text
         text = f"({''.join(skeleton)})"
+        # No name, literal or text of the user's is in it, so neither a warning nor a limit of
+        # Python's can be met; the exceptions are caught all the same.
         try:
             tree = ast.parse(text, mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -45,7 +45,7 @@ def flow_back(
     """
     symbolic = isinstance(upstream, Tensor)
     nodes = circuit_of(output, differentiable=True)
-    _refuse_stale(nodes)
+    refuse_stale(nodes)
     needed = _leading_to(wanted, nodes) if wanted is not None else None
     gradients: dict[Tensor, Any] = {output: upstream}
     with np.errstate(all="ignore"):  # the forward pass has warned; gradients follow IEEE silently
@@ -59,7 +59,9 @@ def flow_back(
             for position, source in enumerate(node.inputs):
                 if not source.requires_grad or (needed is not None and source not in needed):
                     continue
-                local, contribution = _contribution(node, position, upstream, operands, out, symbolic)
+                local, contribution = _contribution(
+                    node, position, upstream, operands, out, symbolic
+                )
                 if contribution is None:
                     continue
                 contribution = _fit(contribution, source)
@@ -135,7 +137,7 @@ def _leading_to(wanted: Collection[Tensor], nodes: list[Tensor]) -> set[Tensor]:
     return needed
 
 
-def _refuse_stale(nodes: list[Tensor]) -> None:
+def refuse_stale(nodes: list[Tensor]) -> None:
     """Raise where a parameter has been updated after the circuit was recorded with its old value."""
     changed = [x for x in nodes if x.op is None and isinstance(x, Parameter) and x.updated]
     if not changed:
@@ -176,7 +178,9 @@ class Gradients(Mapping[Tensor, np.ndarray[Any, Any]]):
         return len(self._gradients)
 
     def __repr__(self) -> str:
-        named = [f"{t.label}: {np.asarray(g).tolist()}" for t, g in self._gradients.items() if t.name]
+        named = [
+            f"{t.label}: {np.asarray(g).tolist()}" for t, g in self._gradients.items() if t.name
+        ]
         return f"Gradients({{{', '.join(named)}}}, {len(self)} tensors)"
 
 
@@ -201,7 +205,9 @@ def why_missing(output: Tensor, tensor: Any) -> str:
     for node in circuit_of(output):
         if not node.requires_grad and node.op is not None and tensor in circuit_of(node):
             where = f" ({node.site})" if node.site else ""
-            return f"{name} has no gradient: every path to it passes {node.op.name}{where}, a blocker"
+            return (
+                f"{name} has no gradient: every path to it passes {node.op.name}{where}, a blocker"
+            )
     return (
         f"{name} is not in the circuit of this output: the output was computed without it"
         f" (or from a copy: .detach(), .numpy() and float() leave the circuit)"
@@ -234,9 +240,13 @@ def seed(output: Tensor, upstream: Any = None) -> Any:
     """The upstream gradient that the loop starts from, checked against the output."""
     if not output.requires_grad:
         reason = (
-            f"{output.op.name} lets no gradient pass" if output.op is not None else "it is a constant"
+            f"{output.op.name} lets no gradient pass"
+            if output.op is not None
+            else "it is a constant"
         )
-        raise GradientError(f"nothing to differentiate: the output {output!r} has no gradient: {reason}")
+        raise GradientError(
+            f"nothing to differentiate: the output {output!r} has no gradient: {reason}"
+        )
     if upstream is None:
         if output.size != 1:
             raise GradientError(

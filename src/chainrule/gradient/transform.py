@@ -26,7 +26,9 @@ class _Trace:
         self.function = function
         chosen = [args[k] for k in argnums]
         # Given tensors, or inside another transformation, gradients are circuit again.
-        given = any(isinstance(x, Tensor) and not isinstance(x, Parameter) for _, x in leaves(chosen))
+        given = any(
+            isinstance(x, Tensor) and not isinstance(x, Parameter) for _, x in leaves(chosen)
+        )
         self.symbolic = given or state.depth > 0
         self.args = list(args)
         self.variables: list[list[Tensor]] = []
@@ -52,7 +54,8 @@ class _Trace:
         with _tracing():
             found = flow_back(output, upstream, wanted=set(self.flat))
         return [
-            self._plain(found[v] if v in found else np.zeros(v.shape, v.dtype)[()]) for v in self.flat
+            self._plain(found[v] if v in found else np.zeros(v.shape, v.dtype)[()])
+            for v in self.flat
         ]
 
     def start(self, output: Any, upstream: Any = None) -> Any:
@@ -97,7 +100,9 @@ def _given(trace: _Trace) -> bool:
 
 def _variable(argument: int, path: str, value: Any) -> Tensor:
     if isinstance(value, Tensor):
-        return ops.identity(value) if value.requires_grad else tensor(value.value, requires_grad=True)  # type: ignore[no-any-return]
+        return (
+            ops.identity(value) if value.requires_grad else tensor(value.value, requires_grad=True)
+        )  # type: ignore[no-any-return]
     array = np.asarray(value)
     if array.dtype.kind in "iub" and isinstance(value, (np.ndarray, np.generic)):
         raise TraceError(
@@ -125,13 +130,19 @@ def _numbers(argnums: int | Sequence[int], args: Sequence[Any]) -> tuple[list[in
     numbers = [argnums] if single else list(argnums)  # type: ignore[arg-type]
     for k in numbers:
         if not isinstance(k, (int, np.integer)) or not -len(args) <= k < len(args):
-            raise TypeError(f"argnums={argnums!r}, but the function was called with {len(args)} arguments")
+            raise TypeError(
+                f"argnums={argnums!r}, but the function was called with {len(args)} arguments"
+            )
     return [int(k) % len(args) for k in numbers], single  # type: ignore[operator]
 
 
 def _value_of(output: Any, trace: _Trace) -> Any:
     if isinstance(output, Tensor):
-        return output if _given(trace) or (state.depth > 0 and output.traced) else np.array(output.value)[()]
+        return (
+            output
+            if _given(trace) or (state.depth > 0 and output.traced)
+            else np.array(output.value)[()]
+        )
     return output
 
 
@@ -269,9 +280,12 @@ def jacobian(function: Function, argnums: int | Sequence[int] = 0) -> Function:
             basis[k] = 1
             upstream = trace.start(output, basis.reshape(shape))
             rows.append(trace.pull(output, upstream))
-        stacked = [_stack(list(column), shape, v) for column, v in zip(
-            zip(*rows, strict=True) if rows else [()] * len(trace.flat), trace.flat, strict=True
-        )]
+        stacked = [
+            _stack(list(column), shape, v)
+            for column, v in zip(
+                zip(*rows, strict=True) if rows else [()] * len(trace.flat), trace.flat, strict=True
+            )
+        ]
         return trace.structure(stacked, single)
 
     return jacobian_at

@@ -1,7 +1,18 @@
 """Operations: one record each, and the functions composed of them."""
 
 from . import gates, linalg, neural, numpy_protocol, pointwise, reduce, shape
-from .record import Composed, Facts, Index, Kink, Operation, composed, constant, operation, registry, tensor
+from .record import (
+    Composed,
+    Facts,
+    Index,
+    Kink,
+    Operation,
+    composed,
+    constant,
+    operation,
+    registry,
+    tensor,
+)
 
 __all__ = [
     "Composed",

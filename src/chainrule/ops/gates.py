@@ -324,7 +324,11 @@ log_softmax = operation(
     "log_softmax",
     _log_softmax,
     definition=lambda x, axis: x - ops.log(ops.sum(ops.exp(x), axis=axis, keepdims=True)),
-    pull=(lambda v, x, out, axis: v - ops.softmax(x, axis=axis) * ops.sum(v, axis=axis, keepdims=True),),
+    pull=(
+        lambda v, x, out, axis: (
+            v - ops.softmax(x, axis=axis) * ops.sum(v, axis=axis, keepdims=True)
+        ),
+    ),
     prepare=_rows,
     meaning="log_softmax(x, axis=-1)ᵢ = xᵢ − ln Σₖ exp(xₖ), with Jacobian δᵢⱼ − σⱼ",
     symbol="log softmax",

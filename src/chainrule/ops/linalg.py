@@ -59,9 +59,7 @@ def _matmul_terms(o: Shape, shapes: Sequence[Shape], params: Mapping[str, Any]) 
         own = o[len(batch) - (len(shape) - 2) : len(batch)] if len(shape) > 2 else ()
         return tuple(0 if n == 1 else i for i, n in zip(own, shape[:-2], strict=True))
 
-    return [
-        ((0, (*place(a), *row, k)), (1, (*place(b), k, *column))) for k in range(a[-1])
-    ]
+    return [((0, (*place(a), *row, k)), (1, (*place(b), k, *column))) for k in range(a[-1])]
 
 
 matmul = operation(
@@ -120,7 +118,9 @@ def norm(x: Value, ord: Any = None, axis: Any = None, keepdims: bool = False) ->
         sums = ops.sum(ops.abs(x), axis=sum_over, keepdims=True)
         largest = ops.max(sums, axis=max_over, keepdims=True)
         return largest if keepdims else ops.squeeze(largest, (rows, columns))
-    raise ValueError(f"norm: ord={ord!r} is not supported for {dims} axes; use None, 'fro', 1 or inf")
+    raise ValueError(
+        f"norm: ord={ord!r} is not supported for {dims} axes; use None, 'fro', 1 or inf"
+    )
 
 
 def _vector_norm(x: Value, ord: Any, axis: Any, keepdims: bool) -> Value:
@@ -247,7 +247,12 @@ def _contract(a: Value, la: str, b: Value, lb: str, later: set[str]) -> tuple[Va
 
 
 def _matrix(
-    x: Value, labels: str, batch: list[str], rows: list[str], columns: list[str], size: dict[str, int]
+    x: Value,
+    labels: str,
+    batch: list[str],
+    rows: list[str],
+    columns: list[str],
+    size: dict[str, int],
 ) -> Value:
     x = ops.transpose(x, [labels.index(c) for c in batch + rows + columns])
     product = [int(np.prod([size[c] for c in part], dtype=np.int64)) for part in (rows, columns)]

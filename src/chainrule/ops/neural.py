@@ -24,7 +24,9 @@ def selu(x: Value) -> Value:
     return SELU_SCALE * ops.elu(x, alpha=SELU_ALPHA)
 
 
-@composed(("cr.maxout([1.0, 4.0, 2.0, 3.0], 2)", "array([4., 3.])"), source="Goodfellow et al. 2013")
+@composed(
+    ("cr.maxout([1.0, 4.0, 2.0, 3.0], 2)", "array([4., 3.])"), source="Goodfellow et al. 2013"
+)
 def maxout(x: Value, pieces: int, axis: int = -1) -> Value:
     """maxout(x, pieces, axis=-1): the largest of each unit's `pieces` neighbours along an axis.
 
@@ -33,7 +35,9 @@ def maxout(x: Value, pieces: int, axis: int = -1) -> Value:
     shape = np.shape(x.value if isinstance(x, Tensor) else x)
     axis = canonical_axes(axis, len(shape))[0]
     if pieces < 1 or shape[axis] % pieces:
-        raise ShapeError(f"maxout: axis {axis} of length {shape[axis]} has no whole {pieces} pieces")
+        raise ShapeError(
+            f"maxout: axis {axis} of length {shape[axis]} has no whole {pieces} pieces"
+        )
     grouped = (*shape[:axis], shape[axis] // pieces, pieces, *shape[axis + 1 :])
     return ops.max(ops.reshape(x, grouped), axis=axis + 1)
 

@@ -94,9 +94,13 @@ def numpy_ufunc(ufunc: Any, method: str, inputs: Sequence[Any], keywords: Mappin
     if method == "reduce" and ufunc in REDUCTIONS:
         axis = keywords.get("axis", 0)
         rest = {k: v for k, v in keywords.items() if k != "axis"}
-        return getattr(ops, REDUCTIONS[ufunc])(*inputs, axis=axis, **_accepted(ufunc.__name__, rest))
+        return getattr(ops, REDUCTIONS[ufunc])(
+            *inputs, axis=axis, **_accepted(ufunc.__name__, rest)
+        )
     if method != "__call__":
-        raise TypeError(f"np.{ufunc.__name__}.{method} has no rule for tensors; use {_nearest('sum')}")
+        raise TypeError(
+            f"np.{ufunc.__name__}.{method} has no rule for tensors; use {_nearest('sum')}"
+        )
     if "out" in keywords:
         raise TypeError(
             f"np.{ufunc.__name__}(…, out=) writes into an array, which a circuit cannot follow;"
@@ -120,7 +124,9 @@ def _accepted(name: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords that the words know, in their spelling; NumPy's defaults pass unseen."""
     kept = {}
     for key, value in keywords.items():
-        if key in _IGNORED and (value is None or value == _IGNORED[key] or value in np.atleast_1d(_IGNORED[key])):
+        if key in _IGNORED and (
+            value is None or value == _IGNORED[key] or value in np.atleast_1d(_IGNORED[key])
+        ):
             continue
         if value is np._NoValue:
             continue
@@ -144,7 +150,9 @@ def _full_name(function: Any) -> str:
 
 
 def _no_rule(name: str) -> str:
-    return f"{name} has no rule for tensors; the nearest that has is {_nearest(name.split('.')[-1])}"
+    return (
+        f"{name} has no rule for tensors; the nearest that has is {_nearest(name.split('.')[-1])}"
+    )
 
 
 def _nearest(name: str) -> str:

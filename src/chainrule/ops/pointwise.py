@@ -100,7 +100,11 @@ negative = operation(
 
 def _power(x: Value, y: Value) -> Value:
     """x**y, with NumPy's integer exponents exact: x**3 is x·x·x for a negative x too."""
-    return np.float_power(x, y) if isinstance(x, (int, float)) and isinstance(y, (int, float)) else x**y
+    return (
+        np.float_power(x, y)
+        if isinstance(x, (int, float)) and isinstance(y, (int, float))
+        else x**y
+    )
 
 
 power = operation(
@@ -115,8 +119,10 @@ power = operation(
     # x⁰ is 1 at x = 0 too: with exponent 0 the derivative is 0, and 0·0⁻¹ must not make a NaN of it
     local=(
         lambda x, y, out: y * x ** ops.where(ops.equal(y, 0), 1, y - 1),
-        lambda x, y, out: out
-        * ops.log(ops.where(ops.logical_and(ops.equal(x, 0), ops.greater_equal(y, 0)), 1, x)),
+        lambda x, y, out: (
+            out
+            * ops.log(ops.where(ops.logical_and(ops.equal(x, 0), ops.greater_equal(y, 0)), 1, x))
+        ),
     ),
     textbook=(lambda x, y, out: y * x ** (y - 1), lambda x, y, out: out * ops.log(x)),
     kinks=(
@@ -172,10 +178,28 @@ def _blocker(name: str, function: Any, meaning: str, symbol: str, latex: str, an
 logical_not = _blocker(
     "logical_not", np.logical_not, "logical_not(x) = 1 where x = 0", "¬", r"\lnot {0}", "0.0"
 )
-isnan = _blocker("isnan", np.isnan, "isnan(x) = 1 where x is not a number", "NaN?", r"[{0}\text{{ is NaN}}]", "0.0")
-isfinite = _blocker("isfinite", np.isfinite, "isfinite(x) = 1 where |x| < ∞", "finite?", r"[|{0}| < \infty]", "1.0")
-sign = _blocker("sign", np.sign, "sign(x) = −1, 0 or 1 (constant by parts)", "sign", r"\operatorname{{sign}} {0}", "-1.0")
-floor = _blocker("floor", np.floor, "floor(x) = the largest integer ≤ x", "⌊⌋", r"\lfloor {0} \rfloor", "-3.0")
+isnan = _blocker(
+    "isnan",
+    np.isnan,
+    "isnan(x) = 1 where x is not a number",
+    "NaN?",
+    r"[{0}\text{{ is NaN}}]",
+    "0.0",
+)
+isfinite = _blocker(
+    "isfinite", np.isfinite, "isfinite(x) = 1 where |x| < ∞", "finite?", r"[|{0}| < \infty]", "1.0"
+)
+sign = _blocker(
+    "sign",
+    np.sign,
+    "sign(x) = −1, 0 or 1 (constant by parts)",
+    "sign",
+    r"\operatorname{{sign}} {0}",
+    "-1.0",
+)
+floor = _blocker(
+    "floor", np.floor, "floor(x) = the largest integer ≤ x", "⌊⌋", r"\lfloor {0} \rfloor", "-3.0"
+)
 
 stop_gradient = operation(
     "stop_gradient",

@@ -82,7 +82,16 @@ class Operation:
     operations gives numbers for numbers and circuit for tensors.
     """
 
-    __slots__ = ("__dict__", "arity", "defaults", "differentiable", "facts", "is_router", "name", "value")
+    __slots__ = (
+        "__dict__",
+        "arity",
+        "defaults",
+        "differentiable",
+        "facts",
+        "is_router",
+        "name",
+        "value",
+    )
 
     def __init__(self, facts: Facts) -> None:
         _demand_every_fact(facts)
@@ -129,7 +138,9 @@ class Operation:
         arity = self.arity
         assert arity is not None
         if len(args) < arity:
-            raise TypeError(f"{self.name}() takes {arity} input{'s' * (arity > 1)}, got {len(args)}")
+            raise TypeError(
+                f"{self.name}() takes {arity} input{'s' * (arity > 1)}, got {len(args)}"
+            )
         if len(args) > arity + len(self.defaults):
             most = arity + len(self.defaults)
             raise TypeError(f"{self.name}() takes at most {most} arguments, got {len(args)}")
@@ -160,7 +171,9 @@ class Operation:
             return IndexError(f"{self.name}: {error} (input shape {shapes})")
         if isinstance(error, ShapeError):
             return error
-        return ShapeError(f"{self.name}: shapes {shapes} do not fit: {advice(self.name, inputs, error)}")
+        return ShapeError(
+            f"{self.name}: shapes {shapes} do not fit: {advice(self.name, inputs, error)}"
+        )
 
     # -- the facts, as the readings ask for them ----------------------------------------------
 
@@ -232,7 +245,9 @@ class Composed:
 
     __slots__ = ("__dict__", "function", "name")
 
-    def __init__(self, function: Callable[..., Any], example: tuple[str, str], source: str = "") -> None:
+    def __init__(
+        self, function: Callable[..., Any], example: tuple[str, str], source: str = ""
+    ) -> None:
         self.function = function
         self.name = function.__name__
         example_text = f"\n\n>>> import chainrule as cr\n>>> {example[0]}\n{example[1]}"
@@ -289,7 +304,9 @@ def operation(name: str, value: Rule, **facts: Any) -> Operation:
     return made
 
 
-def composed(example: tuple[str, str], source: str = "") -> Callable[[Callable[..., Any]], Composed]:
+def composed(
+    example: tuple[str, str], source: str = ""
+) -> Callable[[Callable[..., Any]], Composed]:
     """Define a function of operations that dissolves into a labelled group."""
 
     def define(function: Callable[..., Any]) -> Composed:
@@ -424,7 +441,9 @@ def advice(name: str, inputs: Sequence[Tensor], error: Exception) -> str:
         a, b = shapes
         inner = b[-2] if len(b) > 1 else b[-1]
         if a[-1] != inner:
-            text = f"the last axis of the first has {a[-1]}, the matching axis of the second {inner}"
+            text = (
+                f"the last axis of the first has {a[-1]}, the matching axis of the second {inner}"
+            )
             fits = len(b) > 1 and b[-1] == a[-1]
             return text + ("; transpose the second: a @ b.T" if fits else "")
     if len(shapes) == 2 and "broadcast" in str(error):

@@ -45,7 +45,9 @@ def kept(x: Value, axis: Shape, keepdims: bool) -> Value:
 def _reduced(o: Shape, shapes: Sequence[Shape], params: Mapping[str, Any]) -> list[Any]:
     """The input indices that a reduction's output index gathers, one term each."""
     shape, axis = shapes[0], params["axis"]
-    others = iter(o) if not params["keepdims"] else iter([i for k, i in enumerate(o) if k not in axis])
+    others = (
+        iter(o) if not params["keepdims"] else iter([i for k, i in enumerate(o) if k not in axis])
+    )
     choices: list[Iterable[int]] = [
         range(n) if k in axis else (next(others),) for k, n in enumerate(shape)
     ]

@@ -168,7 +168,11 @@ def _scatter_add(x: Value, index: Any, shape: Any) -> Value:
 def _scatter_terms(o: Shape, shapes: Sequence[Shape], params: Mapping[str, Any]) -> list[Any]:
     shape = params["shape"]
     numbers = np.arange(int(np.prod(shape, dtype=np.int64))).reshape(shape)[params["index"]]
-    sources = np.argwhere(np.broadcast_to(numbers, shapes[0]) == np.ravel_multi_index(o, shape) if shape else numbers == 0)
+    sources = np.argwhere(
+        np.broadcast_to(numbers, shapes[0]) == np.ravel_multi_index(o, shape)
+        if shape
+        else numbers == 0
+    )
     return [((0, tuple(int(i) for i in source)),) for source in sources]
 
 
@@ -209,7 +213,9 @@ def _concatenate_pull(
 ) -> Value:
     shapes = [np.shape(x) for x in operands]
     start = _offset(shapes, position, axis)
-    return ops.getitem(v, index=(slice(None),) * axis + (slice(start, start + shapes[position][axis]),))
+    return ops.getitem(
+        v, index=(slice(None),) * axis + (slice(start, start + shapes[position][axis]),)
+    )
 
 
 def _concatenate_terms(o: Shape, shapes: Sequence[Shape], params: Mapping[str, Any]) -> list[Any]:
@@ -326,7 +332,9 @@ def flip(x: Value, axis: Any = None) -> Value:
     ndim = len(np.shape(_value(x)))
     axes = canonical_axes(axis, ndim)
     backwards = slice(None, None, -1)
-    return ops.getitem(_array(x), tuple(backwards if k in axes else slice(None) for k in range(ndim)))
+    return ops.getitem(
+        _array(x), tuple(backwards if k in axes else slice(None) for k in range(ndim))
+    )
 
 
 @composed(("cr.take([1.0, 2.0, 3.0], [2, 0])", "array([3., 1.])"))

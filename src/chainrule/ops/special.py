@@ -31,7 +31,7 @@ _CENTRE = (
     0.11283791670952596, -0.37612638903183715, 0.1283791670955126,
 )  # fmt: skip
 # (Q(t) - Q(0))/t, degree 18, and Q(0), where Q(t) = (x + 0.5)·erfcx(x) and t = (x - 3)/(x + 3)
-# for 0.75 ≤ x ≤ 28. Q stays within 0.56 and 0.64, so all but Q(0) adds little rounding.
+# for 0.75 ≤ x ≤ 28. Q stays within 0.57 and 0.65, so all but Q(0) adds little rounding.
 _TAIL = (
     4.374741222967501e-08, -3.80761739535714e-08, -3.071539970626294e-07, 1.5266268576672524e-07,
     1.7381604649947749e-06, -3.537538763651307e-07, -1.0051640176105248e-05, 2.471207369165474e-06,

@@ -187,7 +187,7 @@ def _records(lines: _Lines, first: str, delimiter: str) -> Iterator[tuple[int, l
             number = lines.number + 1
             lines.spent = 0
     except csv.Error as error:
-        raise DataError(f"{lines.here}: {_complaint(str(error))}") from None
+        raise DataError(f"{lines.name}, line {number}: {_complaint(str(error))}") from None
 
 
 def _complaint(error: str) -> str:

@@ -1,0 +1,166 @@
+"""What the benchmarks share: fair timing, aligned tables, and goals that are met or missed.
+
+Everything is timed in interleaved rounds: each round runs every competitor once, and the starting
+competitor moves on from round to round, so that a busy moment of the machine falls on all of them.
+The garbage collector stays enabled, as it is in use.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import timeit
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from time import perf_counter_ns
+from typing import Any
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+def one_thread() -> None:
+    """Pin the linear algebra libraries to one thread; call it before NumPy is imported."""
+    for name in THREADS:
+        os.environ[name] = "1"
+
+
+# -- timing -----------------------------------------------------------------------------------
+
+
+def clock(run: Callable[[], Any]) -> float:
+    """Nanoseconds of one call."""
+    start = perf_counter_ns()
+    run()
+    return float(perf_counter_ns() - start)
+
+
+def statement(source: str, names: Mapping[str, Any]) -> Callable[[int], float]:
+    """A measurement of a statement: repetitions ↦ nanoseconds each, without a call around it.
+
+    `timeit` disables the garbage collector before the setup runs, so the setup enables it again.
+    """
+    timer = timeit.Timer(source, "import gc; gc.enable()", timer=perf_counter_ns, globals=dict(names))
+    return lambda repetitions: timer.timeit(repetitions) / repetitions
+
+
+def interleaved(
+    measurements: Mapping[str, Callable[[], float]], rounds: int
+) -> dict[str, list[float]]:
+    """What each measurement gave in each round."""
+    names = list(measurements)
+    results: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        turn = number % max(len(names), 1)
+        for name in names[turn:] + names[:turn]:
+            results[name].append(measurements[name]())
+    return results
+
+
+def difference(a: Sequence[float], b: Sequence[float]) -> float:
+    """The median over rounds of a − b, each pair from one round."""
+    return median([x - y for x, y in zip(a, b, strict=True)])
+
+
+def ratio(a: Sequence[float], b: Sequence[float]) -> float:
+    """The median over rounds of a ÷ b, each pair from one round."""
+    return median([x / y for x, y in zip(a, b, strict=True)])
+
+
+def fresh(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run this interpreter anew, with the same environment."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+# -- results ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Goal:
+    """A number with a limit; `at_least` where more is better."""
+
+    name: str
+    limit: float
+    measured: float
+    unit: str
+    at_least: bool = False
+
+    @property
+    def margin(self) -> float:
+        """How many times better than the limit; below 1 it is missed."""
+        ends = (self.measured, self.limit) if self.at_least else (self.limit, self.measured)
+        return ends[0] / ends[1]
+
+    @property
+    def met(self) -> bool:
+        """Whether the limit is kept."""
+        return self.margin >= 1
+
+    def row(self) -> list[str]:
+        """The goal as a line of the summary table."""
+        sign = "≥" if self.at_least else "≤"
+        return [
+            self.name,
+            f"{sign} {number(self.limit)} {self.unit}",
+            f"{number(self.measured)} {self.unit}",
+            f"{number(self.margin)}×",
+            "✓" if self.met else "✗",
+        ]
+
+
+@dataclass
+class Section:
+    """One experiment: a table, its goals, and what has to be said about it."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]] = field(default_factory=list)
+    goals: list[Goal] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """The section as it is printed."""
+        return "\n".join([self.title, *table(self.head, self.rows), *self.notes, ""])
+
+
+GOAL_HEAD = ["goal", "limit", "measured", "limit kept by", ""]
+
+
+def number(x: float | None) -> str:
+    """A figure with three significant digits; a dash for what does not exist."""
+    if x is None:
+        return "–"
+    digits = 0 if abs(x) >= 100 else 1 if abs(x) >= 10 else 2
+    return f"{x:,.{digits}f}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Aligned lines: the first column to the left, the others to the right."""
+    widths = [max(len(row[k]) for row in [head, *rows]) for k in range(len(head))]
+    lines = [_line(row, widths) for row in rows]
+    return [_line(head, widths), "  ".join("─" * width for width in widths), *lines]
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [row[0].ljust(widths[0])]
+    cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+    return "  ".join(cells).rstrip()
+
+
+def load() -> float | None:
+    """How many processes wanted a processor during the last minute, where the system tells."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def machine() -> dict[str, Any]:
+    """What a reader of the figures must know about where they come from."""
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "processors": os.cpu_count(),
+    }
