@@ -16,12 +16,13 @@ PROOF = 1e-50  # two formulas read at high precision
 
 def assert_near(got: Any, expected: Any, tolerance: float, scale: Any = 0.0, what: str = "") -> None:
     """Elementwise |got − expected| ≤ tolerance · max(|expected|, scale); ∞ and NaN must agree."""
+    single = np.asarray(got).dtype == np.float32
+    denormal = 2.0 ** (-148 if single else -1073)  # two units: they have no relative precision
     got, expected = np.asarray(got, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     assert got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}"
     with np.errstate(invalid="ignore"):
         error = np.abs(got - expected)
-        tiny = 2.0**-1070 if got.dtype == np.float64 else 0.0
-        fine = error <= tolerance * np.maximum(np.abs(expected), scale) + tiny
+        fine = error <= tolerance * np.maximum(np.abs(expected), scale) + denormal
     same = (got == expected) | (np.isnan(got) & np.isnan(expected))
     wrong = ~(np.where(np.isfinite(expected), fine, False) | same)
     if wrong.any():
