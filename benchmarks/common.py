@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -42,16 +43,15 @@ def statement(source: str, names: Mapping[str, Any]) -> Callable[[int], float]:
 
     `timeit` disables the garbage collector before the setup runs, so the setup enables it again.
     """
-    timer = timeit.Timer(source, "import gc; gc.enable()", timer=perf_counter_ns, globals=dict(names))
+    setup = "import gc; gc.enable()"
+    timer = timeit.Timer(source, setup, timer=perf_counter_ns, globals=dict(names))
     return lambda repetitions: timer.timeit(repetitions) / repetitions
 
 
-def interleaved(
-    measurements: Mapping[str, Callable[[], float]], rounds: int
-) -> dict[str, list[float]]:
+def interleaved(measurements: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
     """What each measurement gave in each round."""
     names = list(measurements)
-    results: dict[str, list[float]] = {name: [] for name in names}
+    results: dict[str, list[T]] = {name: [] for name in names}
     for number in range(rounds):
         turn = number % max(len(names), 1)
         for name in names[turn:] + names[:turn]:
@@ -99,13 +99,17 @@ class Goal:
         """Whether the limit is kept."""
         return self.margin >= 1
 
+    def figure(self, x: float) -> str:
+        """A figure with the goal's unit."""
+        return f"{number(x)} {self.unit}".rstrip()
+
     def row(self) -> list[str]:
         """The goal as a line of the summary table."""
         sign = "≥" if self.at_least else "≤"
         return [
             self.name,
-            f"{sign} {number(self.limit)} {self.unit}",
-            f"{number(self.measured)} {self.unit}",
+            f"{sign} {self.figure(self.limit)}",
+            self.figure(self.measured),
             f"{number(self.margin)}×",
             "✓" if self.met else "✗",
         ]
@@ -134,6 +138,8 @@ def number(x: float | None) -> str:
     """A figure with three significant digits; a dash for what does not exist."""
     if x is None:
         return "–"
+    if 0 < abs(x) < 0.005 or abs(x) >= 1e6:
+        return f"{x:.0e}"
     digits = 0 if abs(x) >= 100 else 1 if abs(x) >= 10 else 2
     return f"{x:,.{digits}f}"
 

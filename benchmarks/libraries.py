@@ -32,9 +32,9 @@ class Library:
 
     @property
     def version(self) -> str:
-        """The installed version, "?" where none is recorded."""
+        """The version, "?" where none is recorded."""
         try:
-            return version(self.package)
+            return getattr(self.module, "__version__", None) or version(self.package)
         except PackageNotFoundError:
             return "?"
 

@@ -18,6 +18,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,6 +29,7 @@ from common import Goal, Section, clock, difference, interleaved, number, ratio
 common.one_thread()
 
 import numpy as np  # noqa: E402  (the number of threads is read when NumPy is imported)
+
 from libraries import Library, NumPy, importable  # noqa: E402
 
 # -- (a) one recorded operation ---------------------------------------------------------------
@@ -70,9 +72,10 @@ def operation_costs(libraries: Sequence[Library], quick: bool) -> Section:
         cells = [median(times[x.name]) / 1000 if x.name in times else None for x in everyone]
         section.rows.append([source, *map(number, cells), number(extra)])
         section.data[source] = {**{k: median(t) for k, t in times.items()}, "extra": extra * 1000}
+    worst = OPERATIONS[own.index(max(own))]
     section.goals = [
         Goal("bookkeeping an operation, median", 1.5, median(own), "µs"),
-        Goal(f"bookkeeping an operation, worst ({OPERATIONS[own.index(max(own))]})", 1.5, max(own), "µs"),
+        Goal(f"bookkeeping an operation, worst: {worst}", 1.5, max(own), "µs"),
     ]
     return section
 
@@ -81,7 +84,7 @@ def _statement_times(
     source: str, names: dict[str, dict[str, Any]], rounds: int, repetitions: int
 ) -> dict[str, list[float]]:
     runs = {k: common.statement(source, n) for k, n in names.items() if known(source, n)}
-    return interleaved({k: lambda run=run: run(repetitions) for k, run in runs.items()}, rounds)  # type: ignore[misc]
+    return interleaved({k: partial(run, repetitions) for k, run in runs.items()}, rounds)
 
 
 # -- (b) a small training step ----------------------------------------------------------------
@@ -116,8 +119,9 @@ def xor_step(libraries: Sequence[Library], quick: bool) -> Section:
         section.data[name] = {"ns": median(taken), "ratio": own, "difference": gaps[name]}
     if "PyTorch" in times:
         faster = ratio(times["PyTorch"], times["chainrule"])
-        section.goals.append(Goal("XOR step against PyTorch eager", 3.0, faster, "×", at_least=True))
-    section.goals.append(Goal("XOR weights after 100 steps, largest difference", 1e-9, max(gaps.values()), ""))
+        section.goals.append(Goal("XOR step, PyTorch ÷ chainrule", 3.0, faster, "×", at_least=True))
+    widest = max(gaps.values())
+    section.goals.append(Goal("XOR weights after 100 steps differ by", 1e-9, widest, ""))
     section.notes = ["NumPy: derivatives written by hand, no engine. micrograd: sample by sample."]
     return section
 
@@ -181,7 +185,7 @@ def deep_ratio(libraries: Sequence[Library], quick: bool) -> Section:
     for activation in ("tanh", "relu"):
         for dtype in (np.float32, np.float64):
             _deep_rows(section, libraries, activation, dtype, rounds=7 if quick else 25)
-    section.notes = ["PyTorch accumulates into .grad from the second pass on; its others start anew."]
+    section.notes = ["From the second pass on PyTorch adds into .grad; the others begin anew."]
     return section
 
 
@@ -190,14 +194,15 @@ def _deep_rows(
 ) -> None:
     able = [x for x in libraries if x.arrays]
     runs = {x.name: both_passes(x, deep_net(x, activation, dtype)) for x in able}
-    times: dict[str, Any] = interleaved(runs, rounds)  # type: ignore[arg-type]
+    times = interleaved(runs, rounds)
     case = f"{activation}, {np.dtype(dtype).name}"
     for name, pairs in times.items():
         ahead, back = zip(*pairs, strict=True)
         found = ratio(back, ahead)
         cells = [number(median(t) / 1e6) for t in (ahead, back)]
         section.rows.append([case, name, *cells, number(found)])
-        section.data[f"{name}, {case}"] = {"forward": median(ahead), "backward": median(back), "ratio": found}
+        facts = {"forward": median(ahead), "backward": median(back), "ratio": found}
+        section.data[f"{name}, {case}"] = facts
         if name == "chainrule":
             section.goals.append(Goal(f"backward ÷ forward, {case}", 2.5, found, "×"))
 
@@ -233,7 +238,7 @@ def diamonds(library: Library, nodes: int) -> Callable[[], Any]:
 
 def growth(libraries: Sequence[Library], quick: bool) -> Section:
     """Time a node for ever longer circuits: a linear engine keeps it."""
-    sizes = [10**3, 10**4, 10**5] + ([] if quick else [10**6])
+    sizes = [10**3, 10**4, 10**5, 10**6][: 3 if quick else 4]
     section = Section(
         "(d) Growth: µs a node",
         ["circuit", "library", "nodes", "forward", "÷ 10³", "backward", "÷ 10³"],
@@ -242,16 +247,18 @@ def growth(libraries: Sequence[Library], quick: bool) -> Section:
         for library in libraries:
             lengths = [n for n in sizes if n <= library.deepest]
             _growth_rows(section, library, shape, lengths, quick)
-    section.notes = ["Competitors are asked for up to 10⁵ nodes; micrograd's ordering recurses, and stops at 10³."]
+    section.notes = ["The others are asked for 10⁵ nodes at most; micrograd recurses: 10³."]
     return section
 
 
-def _growth_rows(section: Section, library: Library, shape: Any, sizes: list[int], quick: bool) -> None:
+def _growth_rows(
+    section: Section, library: Library, shape: Any, sizes: list[int], quick: bool
+) -> None:
     rounds = 3 if quick else 5
     deep = sys.getrecursionlimit()
     sys.setrecursionlimit(max(deep, 5000))  # micrograd's 10³ nodes need a little more than usual
     runs = {str(n): _per_node(library, shape(library, n), n, sizes[-1]) for n in sizes}
-    times: dict[str, Any] = interleaved(runs, rounds)  # type: ignore[arg-type]
+    times = interleaved(runs, rounds)
     sys.setrecursionlimit(deep)
     first = times[str(sizes[0])]
     growths = []
@@ -304,10 +311,10 @@ def memory(libraries: Sequence[Library], quick: bool) -> Section:
         keys = ("process", "allocator", "allocator_after_backward")
         section.rows.append([library.name, *(number(found[k]) for k in keys)])
         section.data[library.name] = {**found, "nodes": n}
-    value = np.float64(1.0).nbytes + sys.getsizeof(np.float64(1.0)) - 8
+    value = sys.getsizeof(np.float64(1.0))
     net = section.data["chainrule"]["allocator"] - value
-    section.goals.append(Goal(f"memory a node, beyond the value's {value} bytes", 500, net, "bytes"))
-    section.notes += ["Python's allocator sees nothing of what PyTorch keeps in C++; the process does."]
+    section.goals.append(Goal(f"memory a node, without its value's {value}", 500, net, "bytes"))
+    section.notes.append("Python's allocator does not see what PyTorch keeps in C++.")
     return section
 
 
@@ -351,8 +358,8 @@ def import_time(libraries: Sequence[Library], quick: bool) -> Section:
     """Milliseconds of an import in a fresh process, NumPy's own import taken off."""
     for library in libraries:
         imported(library.package)  # writes the bytecode, warms the file cache
-    runs = {x.name: lambda package=x.package: imported(package) for x in libraries}  # type: ignore[misc]
-    times: dict[str, Any] = interleaved(runs, 9 if not quick else 3)
+    runs = {x.name: partial(imported, x.package) for x in libraries}
+    times = interleaved(runs, 3 if quick else 9)
     section = Section(
         "(f) Import in a fresh process, ms", ["library", "whole", "NumPy's part", "own part"]
     )
@@ -409,7 +416,7 @@ def conclusion(sections: Sequence[Section], before: float | None) -> list[str]:
     missed = [goal for goal in goals if not goal.met]
     lines = ["Goals", *common.table(common.GOAL_HEAD, [goal.row() for goal in goals]), ""]
     lines.append(f"{len(goals) - len(missed)} of {len(goals)} goals are met.")
-    lines += [f"Missed: {g.name}, {number(g.measured)} {g.unit} of {number(g.limit)}." for g in missed]
+    lines += [f"Missed: {g.name}: {g.figure(g.measured)} of {g.figure(g.limit)}." for g in missed]
     lines += _against_peers(sections)
     after = common.load()
     if before is not None and after is not None:
@@ -434,8 +441,8 @@ def _against_peers(sections: Sequence[Section]) -> list[str]:
         if both:
             wins = sum(r > 1 for r in both)
             lines.append(
-                f"One operation: {name} takes {number(median(both))}× chainrule's time in the median;"
-                f" chainrule is quicker in {wins} of {len(both)}."
+                f"One operation: {name} takes {number(median(both))}× chainrule's time in the"
+                f" median; chainrule is quicker in {wins} of {len(both)}."
             )
     return lines
 
@@ -445,7 +452,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds, shorter chains")
     parser.add_argument("--json", metavar="FILE", help="write every figure to FILE as well")
-    parser.add_argument("--only", default=",".join(EXPERIMENTS), help="experiments, comma-separated")
+    everything = ",".join(EXPERIMENTS)
+    parser.add_argument("--only", default=everything, help=f"some of {everything}")
     parser.add_argument("--weigh", nargs=2, metavar=("LIBRARY", "NODES"), help=argparse.SUPPRESS)
     return parser.parse_args()
 

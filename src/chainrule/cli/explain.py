@@ -1,0 +1,200 @@
+"""`chainrule explain`: a circuit as a table of values, gradients and edge contributions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import numpy as np
+
+from .. import ops
+from ..circuit import Tensor
+from ..errors import ExpressionError, nearest
+from ..explain import NodeRow, circuit_rows
+from ..rewrite import close, open
+from .expression import Program, read, read_bindings, run
+from .terminal import console, number, plain_json, table
+
+# What a formula may call: the differentiable functions of a value or two, and some reductions.
+_FUNCTIONS = (
+    "abs arccos arcsin arctan clip concatenate cos cosh dot elu erf erfc exp expm1 gelu hard_tanh"
+    " leaky_relu log log10 log1p log2 log_softmax logsumexp matmul max maximum maxout mean min"
+    " minimum norm outer prelu prod reciprocal relu selu sigmoid sign silu sin sinh softmax softplus"
+    " softsign sqrt square std sum tan tanh transpose var where"
+).split()
+_KEYWORDS = {
+    "sum": frozenset({"axis", "keepdims"}),
+    "mean": frozenset({"axis", "keepdims"}),
+    "max": frozenset({"axis", "keepdims"}),
+    "min": frozenset({"axis", "keepdims"}),
+    "prod": frozenset({"axis", "keepdims"}),
+    "logsumexp": frozenset({"axis", "keepdims"}),
+    "var": frozenset({"axis", "ddof", "keepdims"}),
+    "std": frozenset({"axis", "ddof", "keepdims"}),
+    "softmax": frozenset({"axis", "beta"}),
+    "log_softmax": frozenset({"axis"}),
+    "leaky_relu": frozenset({"negative_slope"}),
+    "elu": frozenset({"alpha"}),
+    "clip": frozenset({"low", "high"}),
+    "maxout": frozenset({"pieces", "axis"}),
+}
+
+
+@click.command()
+@click.argument("formula")
+@click.argument("values", nargs=-1, metavar="[NAME=NUMBER]...")
+@click.option(
+    "--wrt", multiple=True, metavar="NAME", help="Only these variables' gradients at the end."
+)
+@click.option(
+    "--open", "opened", is_flag=True, help="Open gates such as sigmoid into their definition."
+)
+@click.option(
+    "--close", "closed", is_flag=True, help="Close hand-written gates, e.g. 1/(1+exp(-z))."
+)
+@click.option(
+    "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def explain(
+    formula: str,
+    values: tuple[str, ...],
+    wrt: tuple[str, ...],
+    opened: bool,
+    closed: bool,
+    style: str,
+    as_json: bool,
+) -> None:
+    """Print the circuit of FORMULA at the given values, forward and backward.
+
+    Each node shows its operation, value and gradient; each edge its local derivative times the
+    upstream gradient. Statements are separated by semicolons; the last one is differentiated.
+
+    \b
+    chainrule explain "q = x + y; f = q*z" x=-2 y=5 z=-4
+    chainrule explain "1/(1 + exp(-(w0*x0 + w1*x1 + w2)))" w0=2 x0=-1 w1=-3 x1=-2 w2=-3
+    chainrule explain "softmax(x) @ [0, 0, 1]" "x=[1, 2, 3]"
+    """
+    output, variables = build(formula, values)
+    if closed:
+        output = close(output)
+    if opened:
+        output = open(output)
+    rows = circuit_rows(output)
+    chosen = _chosen(wrt, variables)
+    if as_json or style == "json":
+        click.echo(plain_json(_as_json(rows, chosen)))
+        return
+    _print(rows, chosen)
+
+
+def build(formula: str, values: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The circuit that a formula makes at the given values, and its variables by name."""
+    functions = {name: ops.registry[name] for name in _FUNCTIONS}
+    program = read(formula, functions=functions, keywords=_KEYWORDS)
+    bindings = read_bindings(values)
+    _refuse_unused(program, bindings, formula)
+    variables = {name: ops.tensor(value, name=name) for name, value in bindings.items()}
+    results = run(program, variables, functions)
+    for name, value in results.items():
+        if isinstance(value, Tensor) and value.name is None:
+            value.name = name
+    last = program.statements[-1]
+    output = results[last.name]
+    if not isinstance(output, Tensor) or not output.requires_grad:
+        raise ExpressionError(
+            f"'{last.name}' depends on no variable, so there is nothing to differentiate;"
+            " use a name in the formula and give its value, as in x=2"
+        )
+    if output.size != 1:
+        raise ExpressionError(
+            f"'{last.name}' has shape {output.shape}, and a gradient starts from one number;"
+            f" end with a scalar, as in sum({last.name})"
+        )
+    return output, variables
+
+
+def _refuse_unused(program: Program, bindings: dict[str, Any], formula: str) -> None:
+    for name in bindings:
+        if name not in program.free:
+            match = nearest(name, program.free)
+            guess = f"; did you mean '{match}'?" if match else ""
+            raise ExpressionError(f"'{name}' has a value but is not in the formula{guess}")
+
+
+def _chosen(wrt: tuple[str, ...], variables: dict[str, Tensor]) -> list[str]:
+    for name in wrt:
+        if name not in variables:
+            match = nearest(name, variables)
+            guess = f"; did you mean '{match}'?" if match else f"; there are {', '.join(variables)}"
+            raise ExpressionError(f"--wrt {name}: no variable of that name{guess}")
+    return list(wrt) or list(variables)
+
+
+def _print(rows: list[NodeRow], chosen: list[str]) -> None:
+    out = console()
+    last = rows[-1].name
+    circuit = table("node", "operation", "value", f"∂{last}/∂node", title="")
+    for row in rows:
+        circuit.add_row(row.name, row.formula, number(row.value), number(row.gradient))
+    out.print(circuit)
+    edges = table("edge", "local × upstream", "= contribution", "gate", title="")
+    for row in reversed(rows):
+        for step in row.steps:
+            factor = number(step.local) if step.local is not None else "Jacobian"
+            edges.add_row(
+                f"∂{step.node}/∂{step.input}",
+                f"{factor} × {number(step.upstream)}",
+                number(step.contribution),
+                f"{step.op}: {step.flow}",
+            )
+    out.print(edges)
+    by_name = {row.name: row for row in rows}
+    for name in chosen:
+        out.print(_sentence(last, by_name[name]), highlight=False)
+
+
+def _sentence(output: str, row: NodeRow) -> str:
+    """∂f/∂x = a + b = c, the branches added up."""
+    total = number(row.gradient) if row.gradient is not None else "0 (it is not reached)"
+    if len(row.received) > 1:
+        terms = " + ".join(_bracketed(number(term)) for term in row.received)
+        return f"∂{output}/∂{row.name} = {terms} = {total}"
+    return f"∂{output}/∂{row.name} = {total}"
+
+
+def _bracketed(text: str) -> str:
+    return f"({text})" if text.startswith("-") else text
+
+
+def _as_json(rows: list[NodeRow], chosen: list[str]) -> dict[str, Any]:
+    by_name = {row.name: row for row in rows}
+    return {
+        "output": rows[-1].name,
+        "value": _json(rows[-1].value),
+        "gradients": {name: _json(by_name[name].gradient) for name in chosen},
+        "nodes": [
+            {
+                "name": row.name,
+                "operation": row.op,
+                "formula": row.formula,
+                "value": _json(row.value),
+                "gradient": _json(row.gradient),
+                "edges": [
+                    {
+                        "input": step.input,
+                        "local": _json(step.local),
+                        "upstream": _json(step.upstream),
+                        "contribution": _json(step.contribution),
+                        "flow": step.flow,
+                    }
+                    for step in row.steps
+                ],
+            }
+            for row in rows
+        ],
+    }
+
+
+def _json(value: Any) -> Any:
+    return None if value is None else np.asarray(value).tolist()

@@ -1,0 +1,75 @@
+"""What the commands share: the console, tables, numbers and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def console() -> Console:
+    """Standard output: coloured and fitted on a terminal, plain and uncut elsewhere."""
+    if sys.stdout.isatty():
+        return Console(soft_wrap=False)
+    return Console(width=10_000, no_color=True, highlight=False, legacy_windows=False)
+
+
+def table(*columns: str, title: str) -> Table:
+    """A table without vertical rules; numbers are aligned by the caller's columns."""
+    made = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def number(value: Any, digits: int = 9) -> str:
+    """A number to nine significant digits; an array by its elements, or its shape when large."""
+    if value is None:
+        return "–"
+    array = np.asarray(value)
+    if array.dtype == bool and array.size == 1:
+        return "1" if array.item() else "0"
+    if array.ndim == 0:
+        return f"{array.item():.{digits}g}"
+    if array.size <= 12:
+        return np.array2string(
+            array,
+            separator=", ",
+            max_line_width=10_000,
+            formatter={"float_kind": lambda x: f"{x:.{digits}g}"},
+        ).replace("\n", "")
+    return f"array {array.shape}"
+
+
+def plain_json(value: Any) -> str:
+    """JSON that any reader takes: NaN and infinities, which JSON lacks, become strings."""
+    return json.dumps(_finite(value), ensure_ascii=False, indent=2)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def spark(values: list[float], width: int = 40) -> str:
+    """A curve as one line of blocks, resampled to `width`: ▁ the least value, █ the greatest."""
+    finite = [v for v in values if math.isfinite(v)]
+    if not finite:
+        return ""
+    picked = values
+    if len(values) > width:
+        picked = [values[round(k * (len(values) - 1) / (width - 1))] for k in range(width)]
+    low, span = min(finite), (max(finite) - min(finite)) or 1.0
+    bars = "▁▂▃▄▅▆▇█"
+    return "".join(bars[round((v - low) / span * 7)] if math.isfinite(v) else "?" for v in picked)
