@@ -37,6 +37,14 @@ def _sign(x: Any) -> Any:
     return mpmath.mpf((x > 0) - (x < 0))
 
 
+def _erf(x: Any) -> Any:
+    return mpmath.erf(x) if abs(x) < 1000 else _sign(x)  # 1 − 1e−434000
+
+
+def _erfc(x: Any) -> Any:
+    return mpmath.erfc(x) if abs(x) < 1000 else 1 - _sign(x)
+
+
 PRIMITIVES: dict[str, Callable[..., Any]] = {
     "add": operator.add,
     "subtract": operator.sub,
@@ -63,10 +71,12 @@ PRIMITIVES: dict[str, Callable[..., Any]] = {
     "where": lambda condition, x, y: x if condition else y,
     "maximum": max,
     "minimum": min,
+    "erf": _erf,
+    "erfc": _erfc,
     "arcsin": mpmath.asin,
     "arccos": mpmath.acos,
     "arctan": mpmath.atan,
-    # also exp, log, sin, erf … : mpmath has them under the same name, see `elementwise`
+    # also exp, log, sin … : mpmath has them under the same name, see `elementwise`
 }
 
 # The irrational numbers that rules hold as floats, so that "equal" can mean equal at 60 digits.
@@ -89,9 +99,10 @@ def exactly(value: Any) -> Any:
         return value
     number = float(value)
     for irrational in _IRRATIONAL:
-        near = float(irrational())
-        if abs(abs(number) - near) <= 2 * math.ulp(near):
-            return math.copysign(1, number) * irrational()
+        for exact in (irrational(), 1 / irrational()):
+            near = float(exact)
+            if abs(abs(number) - near) <= 2 * math.ulp(near):
+                return math.copysign(1, number) * exact
     return mpmath.mpf(number)
 
 

@@ -21,15 +21,55 @@ from .errors import (
     TraceError,
     UnknownNameError,
 )
-from .gradient import check_grad, custom_gate, grad, hessian, jacobian, jvp, value_and_grad, vjp
+from .gradient import (
+    check_grad,
+    custom_gate,
+    grad,
+    hessian,
+    jacobian,
+    jvp,
+    value_and_grad,
+    vjp,
+)
 from .ops import Operation, registry, tensor
 from .rewrite import close, open
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "ChainruleError",
+    "DataError",
+    "ExpressionError",
+    "GradientError",
+    "ModelFileError",
+    "Operation",
+    "Parameter",
+    "ShapeError",
+    "Tensor",
+    "TraceError",
+    "UnknownNameError",
+    "check_grad",
+    "close",
+    "custom_gate",
+    "grad",
+    "gradient",
+    "hessian",
+    "jacobian",
+    "jvp",
+    "linalg",
+    "no_grad",
+    "open",
+    "ops",
+    "registry",
+    "tensor",
+    "value_and_grad",
+    "vjp",
+]
+
 # The functions of the registry are public under their own names: an operation is written in one
 # place, so they are not listed here a second time.
 globals().update(registry)
+__all__ += list(registry)
 
 if TYPE_CHECKING:
 

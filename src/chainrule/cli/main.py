@@ -1,6 +1,7 @@
 """`chainrule`: the group of commands, and what becomes of an error.
 
-Exit status 0 when done, 1 for a clear failure (one line on stderr, no traceback), 2 for wrong usage.
+Exit status 0 when done, 1 for a clear failure (one line on stderr, no traceback), 2 for wrong
+usage.
 """
 
 from __future__ import annotations

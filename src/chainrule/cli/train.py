@@ -130,8 +130,8 @@ def _announce(rows: Table) -> None:
     what = "classes" if rows.schema.classes is not None else "regression"
     count = f"{len(rows.schema.classes)} " if rows.schema.classes is not None else ""
     click.echo(
-        f"{rows.name}: {rows.rows} rows, {rows.schema.width} features, target '{rows.schema.target}'"
-        f" ({count}{what})"
+        f"{rows.name}: {rows.rows} rows, {rows.schema.width} features,"
+        f" target '{rows.schema.target}' ({count}{what})"
     )
 
 
@@ -139,8 +139,12 @@ def _report(trained: Any, path: str, seconds: float) -> None:
     out = console()
     history, score = trained.history, trained.score
     out.print(trained.predictor.model.summary(), highlight=False, markup=False)
-    out.print(f"loss {spark(history.loss)} {number(history.loss[0], 4)} → {number(history.loss[-1], 4)}"
-              f" in {len(history.loss)} epochs, {seconds:.1f} s", highlight=False)  # fmt: skip
+    first, last = number(history.loss[0], 4), number(history.loss[-1], 4)
+    epochs = len(history.loss)
+    out.print(
+        f"loss {spark(history.loss)} {first} → {last} in {epochs} epochs, {seconds:.1f} s",
+        highlight=False,
+    )
     if score.name == "accuracy":
         wrong = round((1 - score.value) * score.rows)
         out.print(

@@ -138,7 +138,7 @@ def _leading_to(wanted: Collection[Tensor], nodes: list[Tensor]) -> set[Tensor]:
 
 
 def refuse_stale(nodes: list[Tensor]) -> None:
-    """Raise where a parameter has been updated after the circuit was recorded with its old value."""
+    """Raise where a parameter was updated after the circuit had recorded its old value."""
     changed = [x for x in nodes if x.op is None and isinstance(x, Parameter) and x.updated]
     if not changed:
         return

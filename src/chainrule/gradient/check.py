@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..circuit import Parameter, Tensor
-from ..errors import GradientError
 from ..circuit import vocabulary as ops
+from ..errors import GradientError
 from .transform import vjp
 from .tree import leaves
 

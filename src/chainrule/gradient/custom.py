@@ -21,7 +21,7 @@ class CustomGate(Operation):
     __slots__ = ()
 
     def check(self, *args: Any) -> CheckReport:
-        """Compare value and derivative with the definition's at a point; `GradientError` if wrong."""
+        """Compare value and derivative with the definition's; `GradientError` says where not."""
         value, expected = self(*args), self.facts.definition(*args)  # type: ignore[misc]
         if not np.allclose(
             np.asarray(value), np.asarray(expected), rtol=1e-9, atol=1e-12, equal_nan=True
@@ -47,10 +47,10 @@ def custom_gate(
     """A function written in operations as one gate with its own derivative.
 
     `local(*inputs, out, **params)` is ∂out/∂input of an elementwise gate, one rule for each input;
-    `pull(upstream, *inputs, out, **params)` the contribution to an input of any other gate. Both are
-    written in operations, so that higher derivatives and compiled code follow. The function is the
-    gate's definition: what `cr.open` shows. Its arguments with defaults are parameters. `value` may
-    compute the same more accurately on arrays.
+    `pull(upstream, *inputs, out, **params)` the contribution to an input of any other gate. Both
+    are written in operations, so that higher derivatives and compiled code follow. The function is
+    the gate's definition: what `cr.open` shows. Its arguments with defaults are parameters. `value`
+    may compute the same more accurately on arrays.
 
     An elementwise gate is checked here at points of `domain`, and any gate with `.check(*args)`.
     Raises `GradientError` naming the point where the derivative is wrong.

@@ -87,8 +87,8 @@ class _Trace:
         if self.losses and not (isinstance(output, Tensor) and output.requires_grad):
             loss = self.losses[0]
             raise GradientError(
-                f"the gradient is lost at {loss.site}: {loss.how} turns a traced tensor into a plain"
-                " number; keep the tensor, and use chainrule's or NumPy's functions on it"
+                f"the gradient is lost at {loss.site}: {loss.how} turns a traced tensor into a"
+                " plain number; keep the tensor, and use chainrule's or NumPy's functions on it"
             )
 
 
@@ -102,7 +102,7 @@ def _variable(argument: int, path: str, value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return (
             ops.identity(value) if value.requires_grad else tensor(value.value, requires_grad=True)
-        )  # type: ignore[no-any-return]
+        )
     array = np.asarray(value)
     if array.dtype.kind in "iub" and isinstance(value, (np.ndarray, np.generic)):
         raise TraceError(
@@ -127,13 +127,13 @@ def _tracing() -> Iterator[list[Any]]:
 
 def _numbers(argnums: int | Sequence[int], args: Sequence[Any]) -> tuple[list[int], bool]:
     single = isinstance(argnums, (int, np.integer))
-    numbers = [argnums] if single else list(argnums)  # type: ignore[arg-type]
+    numbers: list[Any] = [argnums] if isinstance(argnums, (int, np.integer)) else list(argnums)
     for k in numbers:
         if not isinstance(k, (int, np.integer)) or not -len(args) <= k < len(args):
             raise TypeError(
                 f"argnums={argnums!r}, but the function was called with {len(args)} arguments"
             )
-    return [int(k) % len(args) for k in numbers], single  # type: ignore[operator]
+    return [int(k) % len(args) for k in numbers], single
 
 
 def _value_of(output: Any, trace: _Trace) -> Any:
@@ -168,8 +168,8 @@ def value_and_grad(function: Function, argnums: int | Sequence[int] = 0) -> Func
         output = trace.run(**keywords)
         if isinstance(output, Tensor) and output.size != 1:
             raise GradientError(
-                f"grad needs a scalar result, not shape {output.shape}; reduce it, e.g. with .sum(),"
-                " or use cr.jacobian"
+                f"grad needs a scalar result, not shape {output.shape}; reduce it, e.g. with"
+                " .sum(), or use cr.jacobian"
             )
         if not isinstance(output, (Tensor, int, float, np.generic, np.ndarray)):
             raise GradientError(f"grad needs a scalar result, not {type(output).__name__}")

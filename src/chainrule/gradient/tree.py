@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..circuit import Tensor
@@ -47,7 +47,7 @@ def rebuilt(tree: Tree, values: Iterator[Any]) -> Tree:
 
 
 def replaced(tree: Tree, make: Callable[[str, Any], Any]) -> tuple[Tree, list[Tensor]]:
-    """The tree with each leaf made a variable, and the variables in order; a Module stays itself."""
+    """The tree with its leaves made variables, and these in order; a Module stays itself."""
     if _is_module(tree):
         return tree, [parameter for _, parameter in tree.named_parameters()]
     if isinstance(tree, (dict, list, tuple)):
@@ -64,5 +64,5 @@ def replaced(tree: Tree, make: Callable[[str, Any], Any]) -> tuple[Tree, list[Te
     return variable, [variable]
 
 
-def _like(tree: Sequence[Any], values: list[Any]) -> Any:
+def _like(tree: Any, values: list[Any]) -> Any:
     return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)

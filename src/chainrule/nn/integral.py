@@ -16,7 +16,7 @@ PANEL, FIXED = 4.0, 64.0  # panels of this width up to there; each later one dou
 
 
 def integral(h: Loss) -> Operation:
-    """a ↦ ∫ h(z) dz from 0 to a, elementwise: its local derivative is h, so every order is exact."""
+    """∫ h(z) dz from 0 to a, elementwise: the local derivative is h, so every order is exact."""
     return Operation(
         Facts(
             name="integral",

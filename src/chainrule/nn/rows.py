@@ -201,7 +201,7 @@ def _depth() -> int:
 def reduced(
     losses: Any, lead: int, sample_weight: Value, reduction: str, average: bool = False
 ) -> Any:
-    """Sum (or average) a row's outputs, then reduce the rows: the first `lead` axes, −1 all but 1."""
+    """Sum (or average) a row's outputs, then reduce rows: the first `lead` axes, −1 all but 1."""
     if reduction not in REDUCTIONS:
         raise unknown("reduction", reduction, REDUCTIONS)
     shape = losses.shape

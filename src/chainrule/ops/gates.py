@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..circuit import vocabulary as ops
-from .pointwise import POSITIVE, REALS
+from .pointwise import POSITIVE, REALS, erfc
 from .record import Kink, operation
 from .reduce import canonical_axes
-from .special import erfc
 
 Value = Any
 SLIDES = "slides, activation functions"
@@ -80,7 +79,7 @@ log10 = _gate(
 def _sigmoid(x: Value) -> Value:
     """With e = exp(−|x|) ≤ 1 nothing overflows on either side."""
     e = np.exp(-abs(x))
-    if isinstance(x, (float, np.generic)):
+    if isinstance(x, (float, np.floating)):
         return (1.0 if x >= 0 else e) / (1.0 + e)
     return np.where(x >= 0, 1, e) / (1 + e)
 
@@ -156,8 +155,15 @@ elu = _gate(
     source=SLIDES,
 )  # fmt: skip
 
+
+
+def _softplus(x: Value) -> Value:
+    """max(x, 0) + ln(1 + e^−|x|): unlike np.logaddexp, a NaN passes without a warning."""
+    return np.maximum(x, 0) + np.log1p(np.exp(-abs(x)))
+
+
 softplus = _gate(
-    "softplus", lambda x: np.logaddexp(x, 0), lambda x: ops.log(1 + ops.exp(x)),
+    "softplus", _softplus, lambda x: ops.log(1 + ops.exp(x)),
     lambda x, out: ops.sigmoid(x), "0.974077",
     meaning="softplus(x) = ln(1 + eˣ), with softplus′ = σ",
 )  # fmt: skip
@@ -185,7 +191,7 @@ def _normal_cdf(x: Value) -> Value:
 
 
 gelu = _gate(
-    "gelu", lambda x: _floor_at(x, -40.0) * (0.5 * erfc(-x / math.sqrt(2))),
+    "gelu", lambda x: _floor_at(x, -40.0) * (0.5 * erfc.value(-x / math.sqrt(2))),
     lambda x: x * 0.5 * (1 + ops.erf(x / math.sqrt(2))),
     lambda x, out: _normal_cdf(x) + ops.clip(x, -40.0, 40.0) * _normal_density(x), "0.345731",
     meaning="gelu(x) = x·Φ(x), Φ the normal distribution function",
@@ -347,7 +353,10 @@ def _axes(shapes: Any, axis: Any, **rest: Any) -> dict[str, Any]:
 def _logsumexp_pull(v: Value, x: Value, out: Value, axis: Any, keepdims: bool) -> Value:
     if not keepdims:
         v, out = ops.expand_dims(v, axis), ops.expand_dims(out, axis)
-    return v * ops.exp(x - out)
+    # exp(x − out) alone has out's rounding as its relative error: 2 for 1 at x = 1e17. Divided by its
+    # sum it is softmax to the last digit, whatever the shift is: so the shift counts as a constant.
+    e = ops.exp(x - ops.stop_gradient(out))
+    return v * (e / ops.sum(e, axis=axis, keepdims=True))
 
 
 logsumexp = operation(

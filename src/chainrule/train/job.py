@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, ModelFileError, unknown
 from ..nn import Sequential, layers, optim
+from ..ops import gates
 from .arrays import Standardizer
 from .data import Table, split
 from .fit import fit
@@ -107,12 +108,10 @@ class Predictor:
         self.target_scale = target_scale
 
     def scores(self, features: Floats) -> Floats:
-        """Class probabilities, or values in the target's units; in chunks, so memory stays small."""
-        from .. import softmax  # type: ignore[attr-defined]
-
+        """Class probabilities, or values in the target's units; in chunks, to save memory."""
         raw = self.model.predict(self.standardizer(features), batch_size=8192)
         if self.schema.classes is not None:
-            return softmax(raw.astype(np.float64))  # type: ignore[no-any-return]
+            return gates.softmax(raw.astype(np.float64))  # type: ignore[no-any-return]
         return raw[:, 0].astype(np.float64) * self.target_scale + self.target_mean  # type: ignore[no-any-return]
 
     def answers(self, features: Floats) -> list[str] | Floats:
@@ -123,7 +122,7 @@ class Predictor:
         return [self.schema.classes[k] for k in np.argmax(scores, axis=1)]
 
     def score(self, table: Table, train: Table | None = None) -> Score:
-        """How well the network does on a table; the baseline comes from `train`, else from itself."""
+        """How well the network does on a table; the baseline comes from `train` if given."""
         known = (train or table).target
         scores = self.scores(table.features)
         if self.schema.classes is not None:

@@ -1,0 +1,262 @@
+"""Transfer functions as layers: each is one word of the vocabulary, with its formula there."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..circuit import Parameter, Tensor
+from ..circuit import vocabulary as ops
+from ..errors import ShapeError
+from .module import Module, Shape
+
+
+class Layer(Module):
+    """A module that is rebuilt from a few plain arguments: it can be printed and saved."""
+
+    arguments: ClassVar[tuple[str, ...]] = ()  # the constructor's, each an attribute too
+    symbols: ClassVar[dict[str, str]] = {}  # what textbooks call its parameters
+    place = ""  # its name in the outermost Sequential
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain values: `type(layer)(**layer.config())` is like it."""
+        return {name: _plain(getattr(self, name)) for name in self.arguments}
+
+    def output_shape(self, shape: Shape | None) -> Shape | None:
+        return shape
+
+    def __repr__(self) -> str:
+        shown = []
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            value = self.config().get(name, parameter.default)
+            if parameter.default is inspect.Parameter.empty:
+                shown.append(str(value))
+            elif value != _plain_default(parameter.default):
+                shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _where(self) -> str:
+        return f"layer {self.place}, {self!r}" if self.place else repr(self)
+
+    def _demand_features(self, shape: Shape, expected: int) -> None:
+        """Raise where the last axis has not the length that this layer was built for."""
+        if not shape or shape[-1] != expected:
+            got = f"got {shape[-1]} (input shape {shape})" if shape else "got a scalar"
+            raise ShapeError(
+                f"{self._where()}: expected {expected} features in the last axis, {got}"
+            )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.dtype):
+        return value.name
+    if isinstance(value, Tensor):  # a bias, of which the constructor asks only whether
+        return True
+    return False if value is None else value
+
+
+def _plain_default(value: Any) -> Any:
+    return np.dtype(value).name if isinstance(value, type) else value
+
+
+def count(name: str, value: Any, least: int = 1) -> int:
+    """A whole number from `least` on, as an argument of a layer."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return int(value)
+
+
+def floating(dtype: Any) -> np.dtype[Any]:
+    """A floating dtype, which parameters need in order to be trained."""
+    found = np.dtype(dtype)
+    if found.kind != "f":
+        raise ValueError(f"parameters need a floating dtype such as float32, not {found}")
+    return found
+
+
+class Sigmoid(Layer):
+    """σ(x) = 1/(1 + e⁻ˣ), elementwise; see `chainrule.sigmoid`.
+
+    >>> float(Sigmoid()(0.0))
+    0.5
+    """
+
+    def forward(self, x: Any) -> Any:
+        return ops.sigmoid(x)
+
+
+class Tanh(Layer):
+    """tanh(x), elementwise.
+
+    >>> float(Tanh()(0.0))
+    0.0
+    """
+
+    def forward(self, x: Any) -> Any:
+        return ops.tanh(x)
+
+
+class ReLU(Layer):
+    """max(0, x), elementwise, with derivative 0 at 0.
+
+    >>> ReLU()([-1.0, 2.0]).numpy()
+    array([0., 2.])
+    """
+
+    def forward(self, x: Any) -> Any:
+        return ops.relu(x)
+
+
+class LeakyReLU(Layer):
+    """x for x > 0, else negative_slope·x, elementwise.
+
+    >>> LeakyReLU(0.1)([-1.0, 2.0]).numpy()
+    array([-0.1,  2. ])
+    """
+
+    arguments = ("negative_slope",)
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        self.negative_slope = float(negative_slope)
+
+    def forward(self, x: Any) -> Any:
+        return ops.leaky_relu(x, negative_slope=self.negative_slope)
+
+
+class PReLU(Layer):
+    """x for x > 0, else α·x with a learned α: one for all, or one a feature of the last axis.
+
+    `weight` is α, of shape (num_parameters,). Source: He et al. 2015.
+
+    >>> PReLU(init=0.5)([-1.0, 2.0]).numpy()
+    array([-0.5,  2. ], dtype=float32)
+    """
+
+    arguments = ("num_parameters", "init", "dtype")
+    symbols = {"weight": "α"}  # noqa: RUF012 - a constant
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, *, dtype: Any = np.float32) -> None:
+        self.num_parameters = count("num_parameters", num_parameters)
+        self.init = float(init)
+        self.weight = Parameter(np.full(self.num_parameters, self.init, floating(dtype)), name="α")
+
+    def forward(self, x: Any) -> Any:
+        if self.num_parameters > 1:
+            self._demand_features(x.shape, self.num_parameters)
+        return ops.prelu(x, self.weight)
+
+
+class ELU(Layer):
+    """x for x > 0, else alpha·(eˣ − 1), elementwise.
+
+    >>> ELU()([0.0, 2.0]).numpy()
+    array([0., 2.])
+    """
+
+    arguments = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = float(alpha)
+
+    def forward(self, x: Any) -> Any:
+        return ops.elu(x, alpha=self.alpha)
+
+
+class SELU(Layer):
+    """1.0507·elu(x, 1.6733), elementwise; weights start best with init="lecun_normal".
+
+    >>> float(SELU()(0.0))
+    0.0
+    """
+
+    def forward(self, x: Any) -> Any:
+        return ops.selu(x)
+
+
+class GELU(Layer):
+    """x·Φ(x), elementwise, Φ the normal distribution function.
+
+    >>> float(GELU()(0.0))
+    0.0
+    """
+
+    def forward(self, x: Any) -> Any:
+        return ops.gelu(x)
+
+
+class SiLU(Layer):
+    """x·σ(x), elementwise.
+
+    >>> float(SiLU()(0.0))
+    0.0
+    """
+
+    def forward(self, x: Any) -> Any:
+        return ops.silu(x)
+
+
+class Softplus(Layer):
+    """ln(1 + eˣ), elementwise.
+
+    >>> round(float(Softplus()(0.0)), 6)
+    0.693147
+    """
+
+    def forward(self, x: Any) -> Any:
+        return ops.softplus(x)
+
+
+class Softsign(Layer):
+    """x/(1 + |x|), elementwise.
+
+    >>> float(Softsign()(1.0))
+    0.5
+    """
+
+    def forward(self, x: Any) -> Any:
+        return ops.softsign(x)
+
+
+class HardTanh(Layer):
+    """x kept within [−1, 1], elementwise.
+
+    >>> float(HardTanh()(3.0))
+    1.0
+    """
+
+    def forward(self, x: Any) -> Any:
+        return ops.hard_tanh(x)
+
+
+class Softmax(Layer):
+    """exp(xᵢ)/Σₖ exp(xₖ) along an axis. For training, end with logits and use a loss on logits.
+
+    >>> Softmax()([0.0, 0.0]).numpy()
+    array([0.5, 0.5])
+    """
+
+    arguments = ("axis",)
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = int(axis)
+
+    def forward(self, x: Any) -> Any:
+        return ops.softmax(x, axis=self.axis)
+
+
+class LogSoftmax(Layer):
+    """xᵢ − ln Σₖ exp(xₖ) along an axis.
+
+    >>> round(float(LogSoftmax()([0.0, 0.0])[0]), 6)
+    -0.693147
+    """
+
+    arguments = ("axis",)
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = int(axis)
+
+    def forward(self, x: Any) -> Any:
+        return ops.log_softmax(x, axis=self.axis)

@@ -1,0 +1,149 @@
+"""Learning rates over time, gradients kept within bounds, and the numbers that set them.
+
+A schedule is a function of the number of updates made before: 0, 1, 2, …
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..circuit import Tensor
+from ..circuit import vocabulary as ops
+from ..errors import quoted
+
+Array = Any  # an array, or a tensor where the update is traced
+Arrays = dict[str, Array]
+Schedule = Callable[[Any], Any]
+
+# -- clipping ---------------------------------------------------------------------------------
+
+
+def clip_value(grads: Mapping[str, Array], limit: float) -> Arrays:
+    """Each gradient element kept within [−limit, limit].
+
+    >>> clip_value({"w": np.array([0.5, -3.0])}, 1.0)
+    {'w': array([ 0.5, -1. ])}
+    """
+    return {name: ops.clip(g, -limit, limit) for name, g in grads.items()}
+
+
+def clip_norm(grads: Mapping[str, Array], limit: float) -> Arrays:
+    """All gradients times min(1, limit/‖g‖), ‖g‖ the length of all of them as one vector.
+
+    Computed in units of the largest element, so that no square overflows.
+
+    >>> clip_norm({"w": np.array([3.0]), "b": np.array([4.0])}, 1.0)
+    {'w': array([0.6]), 'b': array([0.8])}
+
+    Source: Pascanu, Mikolov and Bengio 2013.
+    """
+    largest: Any = 0.0
+    for g in grads.values():
+        largest = ops.maximum(largest, ops.max(ops.abs(g)))
+    unit = ops.where(ops.equal(largest, 0), 1, largest)
+    length = unit * ops.sqrt(sum(ops.sum(ops.square(g / unit)) for g in grads.values()))
+    factor = ops.where(ops.greater(length, limit), limit / ops.maximum(length, limit), 1)
+    return {name: g * like(factor, g) for name, g in grads.items()}
+
+
+# -- schedules --------------------------------------------------------------------------------
+
+
+def steps(lr: float, every: int, factor: float = 0.1) -> Schedule:
+    """lr·factor^⌊step/every⌋: a fall every so many updates.
+
+    >>> [round(steps(1.0, every=2)(k), 3) for k in range(5)]
+    [1.0, 1.0, 0.1, 0.1, 0.01]
+    """
+    above(0, "every", every)
+    return lambda step: lr * factor ** _number(ops.floor(step / every))
+
+
+def exponential(lr: float, factor: float) -> Schedule:
+    """lr·factor^step: a steady fall.
+
+    >>> exponential(1.0, 0.5)(3)
+    0.125
+    """
+    return lambda step: lr * factor**step
+
+
+def cosine(lr: float, length: int, final: float = 0.0) -> Schedule:
+    """final + ½(lr − final)(1 + cos(π·step/length)), and `final` from step `length` on.
+
+    >>> [round(cosine(1.0, 4)(k), 3) for k in range(6)]
+    [1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
+
+    Source: Loshchilov and Hutter 2017.
+    """
+    above(0, "length", length)
+
+    def schedule(step: Any) -> Any:
+        angle = math.pi * ops.minimum(step / length, 1.0)
+        return _number(final + 0.5 * (lr - final) * (1 + ops.cos(angle)))
+
+    return schedule
+
+
+def warmup(schedule: float | Schedule, length: int) -> Schedule:
+    """The schedule times min(1, (step + 1)/length): a slow start.
+
+    >>> [warmup(1.0, 4)(k) for k in range(5)]
+    [0.25, 0.5, 0.75, 1.0, 1.0]
+    """
+    above(0, "length", length)
+
+    def warmed(step: Any) -> Any:
+        later = schedule(step) if callable(schedule) else schedule
+        return later * _number(ops.minimum((step + 1) / length, 1.0))
+
+    return warmed
+
+
+# -- numbers ----------------------------------------------------------------------------------
+
+
+def _number(x: Any) -> Any:
+    """A plain scalar as a Python float, which does not promote float32; a tensor as it is."""
+    return x if isinstance(x, Tensor) else float(x)
+
+
+def like(x: Any, p: Array) -> Any:
+    """A scalar that leaves the parameter's dtype alone when it meets it."""
+    if isinstance(x, Tensor):
+        return ops.astype(x, dtype=p.dtype)
+    return float(x)
+
+
+def checked(name: str, value: Any) -> float:
+    """A finite number as a float, else `ValueError`."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise ValueError(f"{name} must be a number, got {quoted(value)}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+    return float(value)
+
+
+def at_least(low: float, name: str, value: Any) -> float:
+    """A number ≥ low, else `ValueError`."""
+    if (number := checked(name, value)) < low:
+        raise ValueError(f"{name} must be at least {low}, got {value}")
+    return number
+
+
+def above(low: float, name: str, value: Any) -> float:
+    """A number > low, else `ValueError`."""
+    if (number := checked(name, value)) <= low:
+        raise ValueError(f"{name} must be above {low}, got {value}")
+    return number
+
+
+def fraction(name: str, value: Any) -> float:
+    """A number in [0, 1), else `ValueError`."""
+    if not 0 <= (number := checked(name, value)) < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
+    return number

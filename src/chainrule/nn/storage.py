@@ -1,0 +1,370 @@
+"""Model files: one .safetensors file with the weights, the architecture and what training added.
+
+The architecture is a list of layers by name with their plain arguments, rebuilt from the closed
+table below: no pickle, no eval, no import by name, so a file that you did not make cannot run code.
+It can still hold a model that is wrong. A SHA-256 over the whole file finds damage (a cut, a flipped
+bit, a hasty edit), not malice: whoever alters a file on purpose can write a new digest.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import ModelFileError, nearest
+from . import layers
+from .activations import Layer
+from .module import Module, Shape
+from .sequential import Sequential
+from .tensorfile import (
+    MAX_HEADER,
+    Header,
+    Refusal,
+    encode,
+    opened,
+    parse,
+    read_header,
+    read_tensors,
+    write_whole,
+)
+
+__all__ = ["load", "save"]
+
+FORMAT = 1
+MAX_DEPTH = 5
+Config = Mapping[str, Any]
+Tensors = dict[str, Shape]
+
+
+# -- the closed table: what a layer's arguments may be, and which tensors they ask for --------
+
+
+def _size(value: Any) -> bool:
+    return type(value) is int and 1 <= value < 2**31
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e300
+
+
+def _share(value: Any) -> bool:
+    return _number(value) and 0 <= value < 1
+
+
+def _rate(value: Any) -> bool:
+    return _number(value) and 0 <= value <= 1
+
+
+def _positive(value: Any) -> bool:
+    return _number(value) and value >= 0
+
+
+def _axis(value: Any) -> bool:
+    return type(value) is int and abs(value) <= 32
+
+
+def _dtype(value: Any) -> bool:
+    return value in _DTYPES if isinstance(value, str) else False
+
+
+def _lengths(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and 1 <= len(value) <= 32 and all(map(_size, value))
+
+
+_DTYPES = {"float16": "F16", "float32": "F32", "float64": "F64"}
+
+
+class Spec(NamedTuple):
+    """A layer that a file may name."""
+
+    kind: type[Layer]
+    arguments: dict[str, Callable[[Any], bool]]
+    tensors: Callable[[Config], Tensors] = lambda config: {}
+
+
+def _affine(units: Callable[[Config], int]) -> Callable[[Config], Tensors]:
+    def tensors(config: Config) -> Tensors:
+        weight = {"weight": (units(config), config["in_features"])}
+        return {**weight, "bias": (units(config),)} if config["bias"] else weight
+
+    return tensors
+
+
+def _normalised(shape: Callable[[Config], Shape], *names: str) -> Callable[[Config], Tensors]:
+    return lambda config: {name: shape(config) for name in ("weight", "bias", *names)}
+
+
+_LINEAR = {"in_features": _size, "bias": _flag, "dtype": _dtype}
+_TABLE = [
+    Spec(
+        layers.Linear,
+        {**_LINEAR, "out_features": _size},
+        _affine(lambda config: config["out_features"]),
+    ),
+    Spec(
+        layers.Maxout,
+        {**_LINEAR, "out_features": _size, "pieces": _size},
+        _affine(lambda config: config["out_features"] * config["pieces"]),
+    ),
+    Spec(
+        layers.MulticlassSigmoid,
+        {**_LINEAR, "classes": lambda value: _size(value) and value > 1, "reference": _flag},
+        _affine(lambda config: config["classes"] - config["reference"]),
+    ),
+    Spec(
+        layers.PReLU,
+        {"num_parameters": _size, "init": _number, "dtype": _dtype},
+        lambda config: {"weight": (config["num_parameters"],)},
+    ),
+    Spec(
+        layers.BatchNorm1d,
+        {"num_features": _size, "eps": _positive, "momentum": _rate, "dtype": _dtype},
+        _normalised(lambda config: (config["num_features"],), "running_mean", "running_var"),
+    ),
+    Spec(
+        layers.LayerNorm,
+        {"normalized_shape": _lengths, "eps": _positive, "dtype": _dtype},
+        _normalised(lambda config: tuple(config["normalized_shape"])),
+    ),
+    Spec(layers.Dropout, {"p": _share}),
+    Spec(layers.LeakyReLU, {"negative_slope": _number}),
+    Spec(layers.ELU, {"alpha": _number}),
+    Spec(layers.Softmax, {"axis": _axis}),
+    Spec(layers.LogSoftmax, {"axis": _axis}),
+    *[
+        Spec(kind, {})
+        for kind in (
+            layers.Sigmoid, layers.Tanh, layers.ReLU, layers.SELU, layers.GELU, layers.SiLU,
+            layers.Softplus, layers.Softsign, layers.HardTanh, layers.Flatten,
+        )
+    ],
+]  # fmt: skip
+KNOWN = {spec.kind.__name__: spec for spec in _TABLE}
+
+
+class Planned(NamedTuple):
+    """One layer of a file, checked but not built: nothing of its size exists yet."""
+
+    place: str
+    spec: Spec
+    config: dict[str, Any]
+
+
+# -- saving -----------------------------------------------------------------------------------
+
+
+def save(model: Module, path: str | os.PathLike[str], *, overwrite: bool = True) -> None:
+    """Write `model`, a Sequential of this package's layers, to one file at `path`.
+
+    Architecture, weights, running averages and `model.extra` (a dict of what JSON can hold) are
+    kept; the state of an optimiser is not. The same model gives the same bytes. The file appears
+    whole or not at all, replacing an old one unless `overwrite=False`.
+
+    Raises `ModelFileError` for a model that cannot be rebuilt from the table of layers, with the way
+    out, and `OSError` where the disk is full or the folder not writable: the old file is untouched.
+
+    >>> import os, tempfile
+    >>> from chainrule import nn
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+    >>> nn.save(nn.Sequential(nn.Linear(2, 1, weight=[[3.0, 4.0]])), path)
+    >>> nn.load(path)([[1.0, 1.0]]).numpy()
+    array([[7.]], dtype=float32)
+    """
+    path = os.fspath(path)
+    if not overwrite and os.path.lexists(path):
+        raise FileExistsError(17, "the file exists; pass overwrite=True to replace it", path)
+    try:
+        data = _encoded(model)
+    except Refusal as refusal:
+        raise ModelFileError(f"this model cannot be saved: {refusal}") from None
+    write_whole(path, data)
+
+
+def _encoded(model: Module) -> bytes:
+    if type(model) is not Sequential:
+        raise Refusal(f"it is a {type(model).__name__}, not a Sequential; {_WAY_OUT}")
+    document = {"format": FORMAT, "model": _described(model, "", 1), "extra": _plain(model.extra)}
+    _demand_own_weights(model)
+    tensors = {name: np.ascontiguousarray(value) for name, value in model.state_dict().items()}
+    data = encode(tensors, document)
+    length = int.from_bytes(data[:8], "little")
+    if length > MAX_HEADER:
+        raise Refusal(f"its extra is too large: {length} bytes of header, at most {MAX_HEADER}")
+    _plan(parse(data[8 : 8 + length], len(data) - 8 - length))  # what save writes, load reads
+    return data
+
+
+_WAY_OUT = "keep its numbers with np.savez(path, **model.state_dict()) and model.load_state_dict"
+
+
+def _described(model: Module, place: str, depth: int) -> dict[str, Any]:
+    """The architecture as plain data; only exact classes of the table can be rebuilt from it."""
+    if type(model) is Sequential:
+        if depth > MAX_DEPTH:
+            raise Refusal(f"Sequentials are nested deeper than {MAX_DEPTH}; flatten them")
+        parts = enumerate(model)
+        inner = [_described(m, f"{place}.{k}" if place else str(k), depth + 1) for k, m in parts]
+        return {"class": "Sequential", "layers": inner}
+    spec = KNOWN.get(type(model).__name__)
+    if spec is None or type(model) is not spec.kind:
+        raise Refusal(f"layer {place} is a {type(model).__name__} of your own; {_WAY_OUT}")
+    return {"class": type(model).__name__, **spec.kind.config(model)}  # type: ignore[arg-type]
+
+
+def _demand_own_weights(model: Module) -> None:
+    """Refuse shared weights: they would come back as separate ones."""
+    seen: dict[Any, str] = {}
+    for place, module in _leaves(model, ""):
+        for value in [module, *module._members.values()]:
+            if value in seen and (value is not module or module._members):
+                raise Refusal(f"layers {seen[value]} and {place} share their weights; {_WAY_OUT}")
+            seen[value] = place
+
+
+def _leaves(model: Module, prefix: str) -> Iterator[tuple[str, Module]]:
+    for number, layer in enumerate(model if isinstance(model, Sequential) else []):
+        place = f"{prefix}{number}"
+        if isinstance(layer, Sequential):
+            yield from _leaves(layer, place + ".")
+        else:
+            yield place, layer
+
+
+def _plain(value: Any, where: str = "extra", depth: int = 0) -> Any:
+    """`value` as JSON holds it: tuples become lists, NumPy scalars and arrays Python's numbers."""
+    if depth > 50:
+        raise Refusal(f"{where[:60]} is nested too deep for a file")
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(x, f"{where}[{k}]", depth + 1) for k, x in enumerate(value)]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _plain(x, f"{where}[{key!r}]", depth + 1) for key, x in value.items()}
+    what = f"{value} (not finite)" if isinstance(value, float) else f"a {type(value).__name__}"
+    what = "a dict with keys that are no strings" if isinstance(value, dict) else what
+    raise Refusal(f"{where} holds {what}, which a file cannot; use strings, numbers, lists, dicts")
+
+
+# -- loading ----------------------------------------------------------------------------------
+
+
+def load(path: str | os.PathLike[str]) -> Sequential:
+    """The model that `save` wrote, in evaluation mode, with its `extra`.
+
+    Nothing in the file is executed, and nothing of the size that it claims is allocated before its
+    header, architecture and shapes have been checked against each other and against its length.
+    Dropout starts again from seed 0.
+
+    Raises `ModelFileError` naming the file and the repair where it is missing, cut short, damaged,
+    altered, or not a model file of this package.
+    """
+    path = os.fspath(path)
+    with _naming(path):
+        with opened(path) as (file, size):
+            header = read_header(file, size)
+            plan = _plan(header)
+            tensors = read_tensors(file, header)
+        model = _built(header.document["model"], iter(plan))
+        model.load_state_dict(tensors)
+    model.extra = header.document["extra"]
+    return model.reseed(0).eval()
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    try:
+        yield
+    except Refusal as refusal:
+        raise ModelFileError(f"{str(path)!r} {refusal}") from None
+    except MemoryError:
+        raise ModelFileError(f"{str(path)!r} holds a model larger than the free memory") from None
+
+
+def _plan(header: Header) -> list[Planned]:
+    """The layers in order, their arguments checked and their tensors found in the header exactly."""
+    document = header.document
+    if document.get("format") != FORMAT or type(document["format"]) is not int:
+        found = str(document.get("format"))[:20]
+        raise Refusal(
+            f"has format {found}, and this version of chainrule reads format {FORMAT}; upgrade chainrule"
+        )
+    if set(document) != {"format", "model", "extra", "sha256"}:
+        raise Refusal("is altered: its document has not exactly format, model, extra and sha256")
+    if not isinstance(document["extra"], dict):
+        raise Refusal("is altered: its extra is no object")
+    model = document["model"]
+    if not isinstance(model, dict) or model.get("class") != "Sequential":
+        raise Refusal("is altered: its model is no Sequential")
+    plan = list(_planned(model, "", 1))
+    _demand_tensors(plan, header)
+    return plan
+
+
+def _planned(model: Any, place: str, depth: int) -> Iterator[Planned]:
+    where = f"is altered or from a newer chainrule: layer {place or 'model'}"
+    if not isinstance(model, dict) or not isinstance(model.get("class"), str):
+        raise Refusal(f"{where} has no class")
+    name, config = model["class"], {key: value for key, value in model.items() if key != "class"}
+    if name == "Sequential":
+        if set(config) != {"layers"} or not isinstance(config["layers"], list):
+            raise Refusal(f"{where}, a Sequential, has no list of layers")
+        if depth > MAX_DEPTH:
+            raise Refusal(f"{where} is nested deeper than {MAX_DEPTH} Sequentials")
+        for number, layer in enumerate(config["layers"]):
+            yield from _planned(layer, f"{place}.{number}" if place else str(number), depth + 1)
+        return
+    if name not in KNOWN:
+        guess = nearest(name, KNOWN)
+        raise Refusal(f"{where} is a {name[:60]!r}, not known here" + (f" ({guess}?)" if guess else ""))
+    spec = KNOWN[name]
+    if set(config) != set(spec.arguments):
+        raise Refusal(f"{where}, a {name}, has not exactly the arguments of its class")
+    for argument, valid in spec.arguments.items():
+        if not valid(config[argument]):
+            raise Refusal(f"{where}, a {name}, has an impossible {argument}")
+    yield Planned(place, spec, config)
+
+
+def _demand_tensors(plan: list[Planned], header: Header) -> None:
+    expected = {
+        f"{layer.place}.{name}": (shape, _DTYPES[layer.config["dtype"]])
+        for layer in plan
+        for name, shape in layer.spec.tensors(layer.config).items()
+    }
+    for name in sorted(expected.keys() ^ header.entries.keys()):
+        fault = "lacks" if name in expected else "has a superfluous"
+        raise Refusal(f"is altered: it {fault} tensor {name[:60]!r} for its architecture")
+    for name, (shape, dtype) in expected.items():
+        entry = header.entries[name]
+        if (entry.shape, entry.dtype) != (shape, dtype):
+            raise Refusal(
+                f"is altered: tensor {name!r} is {entry.dtype} of shape {list(entry.shape)}, but its"
+                f" layer needs {dtype} of shape {list(shape)}"
+            )
+
+
+def _built(model: Any, plan: Iterator[Planned]) -> Sequential:
+    inner = [
+        _built(layer, plan) if layer["class"] == "Sequential" else _layer(next(plan))
+        for layer in model["layers"]
+    ]
+    return Sequential(*inner)
+
+
+def _layer(planned: Planned) -> Layer:
+    """The layer with zeros in place of a draw: `load_state_dict` fills them."""
+    drawn = issubclass(planned.spec.kind, layers.Affine)
+    return planned.spec.kind(**planned.config, **({"init": "zeros"} if drawn else {}))
