@@ -1,7 +1,7 @@
 """A reading of the circuit in mpmath: the value of any recorded node at as many digits as you like.
 
 It shares nothing with the code under test but the circuit itself: primitives are looked up in the
-table below, gates are opened through their definition, so a stable form is never asked about itself.
+table below, gates are opened through their definition, so that no stable form vouches for itself.
 Values are NumPy arrays of `mpmath.mpf`, so the structural operations (which only move and add
 elements) run as they are.
 """
@@ -108,8 +108,14 @@ def exactly(value: Any) -> Any:
 
 def as_mp(values: Any, constants: bool = False) -> Array:
     """An array of mpf from floats; with `constants`, roundings of irrational numbers are undone."""
-    convert = exactly if constants else (lambda v: v if isinstance(v, (bool, mpmath.mpf)) else mpmath.mpf(float(v)))
-    given = np.asarray(values, dtype=object) if isinstance(values, mpmath.mpf) else np.asarray(values)
+    convert = (
+        exactly
+        if constants
+        else (lambda v: v if isinstance(v, (bool, mpmath.mpf)) else mpmath.mpf(float(v)))
+    )
+    given = (
+        np.asarray(values, dtype=object) if isinstance(values, mpmath.mpf) else np.asarray(values)
+    )
     out = np.empty(given.shape, dtype=object)
     for place in np.ndindex(given.shape):
         out[place] = convert(given[place])
@@ -159,7 +165,9 @@ def read(node: Tensor, given: Mapping[Tensor, Any], digits: int = DIGITS) -> Arr
         return _walk(node, {leaf: as_mp(value) for leaf, value in given.items()})
 
 
-def value_of(op: Operation, args: Sequence[Any], params: Mapping[str, Any], digits: int = DIGITS) -> Array:
+def value_of(
+    op: Operation, args: Sequence[Any], params: Mapping[str, Any], digits: int = DIGITS
+) -> Array:
     """The exact value of an operation at plain arguments; parameters must be complete."""
     with mpmath.workdps(digits):
         return apply(op, [as_mp(x) for x in args], params)

@@ -14,10 +14,14 @@ DIFFERENCE = 2e-6  # a derivative from central differences, relative to the term
 PROOF = 1e-50  # two formulas read at high precision
 
 
-def assert_near(got: Any, expected: Any, tolerance: float, scale: Any = 0.0, what: str = "") -> None:
+def assert_near(
+    got: Any, expected: Any, tolerance: float, scale: Any = 0.0, what: str = ""
+) -> None:
     """Elementwise |got − expected| ≤ tolerance · max(|expected|, scale); ∞ and NaN must agree."""
     single = np.asarray(got).dtype == np.float32
-    denormal = 2.0 ** (-139 if single else -1064)  # 1024 of the smallest units: x·0 where x·1e−46 was due
+    denormal = 2.0 ** (
+        -139 if single else -1064
+    )  # 1024 of the smallest units: x·0 where x·1e−46 was due
     got, expected = np.asarray(got, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     assert got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}"
     with np.errstate(invalid="ignore"):

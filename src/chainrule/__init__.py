@@ -9,7 +9,7 @@ array(-4.)
 
 from typing import TYPE_CHECKING, Any
 
-from . import gradient, linalg, ops
+from . import gradient, linalg, nn, ops
 from .circuit import Parameter, Tensor, no_grad
 from .errors import (
     ChainruleError,
@@ -31,8 +31,10 @@ from .gradient import (
     value_and_grad,
     vjp,
 )
+from .nn import load, losses, optim
 from .ops import Operation, registry, tensor
 from .rewrite import close, open
+from .train import History, fit
 
 __version__ = "0.1.0"
 
@@ -41,6 +43,7 @@ __all__ = [
     "DataError",
     "ExpressionError",
     "GradientError",
+    "History",
     "ModelFileError",
     "Operation",
     "Parameter",
@@ -51,15 +54,20 @@ __all__ = [
     "check_grad",
     "close",
     "custom_gate",
+    "fit",
     "grad",
     "gradient",
     "hessian",
     "jacobian",
     "jvp",
     "linalg",
+    "load",
+    "losses",
+    "nn",
     "no_grad",
     "open",
     "ops",
+    "optim",
     "registry",
     "tensor",
     "value_and_grad",

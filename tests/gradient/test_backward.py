@@ -1,4 +1,4 @@
-"""The backward loop: the lectures' circuits, what is stored and returned, depth and width, refusals."""
+"""The backward loop: the lectures' circuits, what is stored, depth and width, refusals."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tolerances import VALUE, assert_near
 
 import chainrule as cr
 from chainrule.circuit import Parameter, Tensor, circuit_of
 from chainrule.gradient import Edge, flow_back
+from tolerances import VALUE, assert_near
 
 EXACT = VALUE[np.float64]
 
@@ -76,7 +76,13 @@ def test_slides_sigmoid_stages() -> None:
     stages.append(1 / stages[-1])
     grads = stages[-1].backward()
     values = [1.0, -1.0, 0.36787944117144233, 1.3678794411714423, 0.7310585786300049]
-    upstream = [0.19661193324148185, -0.19661193324148185, -0.534446645388523, -0.534446645388523, 1.0]
+    upstream = [
+        0.19661193324148185,
+        -0.19661193324148185,
+        -0.534446645388523,
+        -0.534446645388523,
+        1.0,
+    ]
     assert_near([float(s) for s in stages], values, EXACT)
     assert_near([float(grads[s]) for s in stages], upstream, EXACT)
 
@@ -136,7 +142,12 @@ def test_slides_worked_2_2_2_example() -> None:
     error = 0.5 * cr.sum((np.array([0.01, 0.99]) - out_o) ** 2)
     grads = error.backward()
     assert_near(error.value, 0.29837110876000267, EXACT)
-    hidden = [0.00043856773447434674, 0.0008771354689486935, 0.0004977127352608601, 0.0009954254705217202]
+    hidden = [
+        0.00043856773447434674,
+        0.0008771354689486935,
+        0.0004977127352608601,
+        0.0009954254705217202,
+    ]
     output = [0.08216704056423078, 0.08266762784753326, -0.02260254047747506, -0.022740242215978212]
     assert_near(grads[w].reshape(-1), hidden, EXACT, 0.01)
     assert_near(grads[u].reshape(-1), output, EXACT, 0.1)
@@ -525,7 +536,12 @@ def test_0_times_infinity_down_a_masked_branch_stays_ieee() -> None:
 
 def test_routers_select_and_never_multiply() -> None:
     x = cr.tensor(np.array([-1.0, 2.0]))
-    for router in (cr.relu, cr.hard_tanh, lambda t: cr.clip(t, 0.0, 3.0), lambda t: cr.maximum(t, 0.0)):
+    for router in (
+        cr.relu,
+        cr.hard_tanh,
+        lambda t: cr.clip(t, 0.0, 3.0),
+        lambda t: cr.maximum(t, 0.0),
+    ):
         gradient = router(x).backward(np.array([np.inf, 1.0]))[x]
         assert not np.isnan(gradient).any()
     np.testing.assert_array_equal(cr.relu(x).backward(np.array([np.inf, 1.0]))[x], [0.0, 1.0])
@@ -548,9 +564,14 @@ def test_backward_warns_of_nothing() -> None:
         (np.float64, np.float32, np.float64),
     ],
 )
-@pytest.mark.parametrize("name", ["add", "multiply", "divide", "power", "maximum", "matmul", "subtract"])
+@pytest.mark.parametrize(
+    "name", ["add", "multiply", "divide", "power", "maximum", "matmul", "subtract"]
+)
 def test_a_gradient_has_its_input_s_dtype(name: str, first: Any, second: Any, result: Any) -> None:
-    x, y = cr.tensor(np.array([1.5, 2.0], dtype=first)), cr.tensor(np.array([0.5, 3.0], dtype=second))
+    x, y = (
+        cr.tensor(np.array([1.5, 2.0], dtype=first)),
+        cr.tensor(np.array([0.5, 3.0], dtype=second)),
+    )
     out = cr.registry[name](x, y)
     assert out.dtype == result
     grads = cr.sum(out).backward()

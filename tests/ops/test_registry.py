@@ -1,4 +1,4 @@
-"""Every operation against its own facts: walks through the registry, so a new one is tested at once.
+"""Every operation against its own facts: a walk through the registry, so a new one is tested too.
 
 Values and derivatives are compared with the same formulas read in high precision (`mp_reading`),
 structural operations with their index form. Only parameters that an operation cannot do without,
@@ -17,19 +17,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import mpmath
-import mp_reading
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mp_reading import floats, read, value_of
-from tolerances import DERIVATIVE, DTYPES, PROOF, VALUE, assert_near
 
 import chainrule as cr
+import mp_reading
 from chainrule.circuit import Tensor
 from chainrule.gradient import flow_back
 from chainrule.gradient.check import check_grad
 from chainrule.ops import Composed, Operation
+from mp_reading import floats, read, value_of
+from tolerances import DERIVATIVE, DTYPES, PROOF, VALUE, assert_near
 
 OPERATIONS = [op for op in cr.registry.values() if isinstance(op, Operation)]
 COMPOSED = [f for f in cr.registry.values() if isinstance(f, Composed)]
@@ -58,7 +58,14 @@ def _settings(shapes: Any, *params: Mapping[str, Any]) -> list[Setting]:
     return [Setting(shapes, p) for p in params or ({},)]
 
 
-AXES = [{}, {"axis": 0}, {"axis": -1}, {"axis": (0, 2)}, {"axis": (-1, 0), "keepdims": True}, {"axis": ()}]
+AXES = [
+    {},
+    {"axis": 0},
+    {"axis": -1},
+    {"axis": (0, 2)},
+    {"axis": (-1, 0), "keepdims": True},
+    {"axis": ()},
+]
 _INDICES: list[Any] = [
     1,
     -1,
@@ -170,8 +177,10 @@ def domain_of(op: Operation, position: int) -> tuple[float, float]:
     return domain[position if len(domain) > 1 else 0]
 
 
-def sample(op: Operation, shapes: Sequence[Any], seed: int = 0, dtype: Any = np.float64) -> list[Any]:
-    """Random inputs in the operation's domain; a condition (an input without gradient) is boolean."""
+def sample(
+    op: Operation, shapes: Sequence[Any], seed: int = 0, dtype: Any = np.float64
+) -> list[Any]:
+    """Random inputs in the domain; a condition (an input without gradient) is boolean."""
     rng = np.random.default_rng([seed, len(op.name), sum(map(ord, op.name))])
     inputs: list[Any] = []
     for position, shape in enumerate(shapes):
@@ -197,7 +206,9 @@ def wanted_positions(op: Operation) -> list[int]:
     return [k for k, rule in enumerate(op.facts.local) if rule is not None]
 
 
-def along(op: Operation, position: int, others: Sequence[Any], params: Mapping[str, Any]) -> Callable[[Any], Any]:
+def along(
+    op: Operation, position: int, others: Sequence[Any], params: Mapping[str, Any]
+) -> Callable[[Any], Any]:
     """The exact operation as a function of one scalar input, for mpmath.diff."""
 
     def function(t: Any) -> Any:
@@ -254,7 +265,9 @@ def test_latex_formats_and_balances(op: Operation) -> None:
     assert depth == 0, text
     assert text.count(r"\left") == text.count(r"\right")
     assert text.count(r"\begin{") == text.count(r"\end{")
-    fields = {name for _, name, _, _ in string.Formatter().parse(op.facts.latex) if name is not None}
+    fields = {
+        name for _, name, _, _ in string.Formatter().parse(op.facts.latex) if name is not None
+    }
     assert fields <= {str(k) for k in range(op.arity or 1)}
     assert "0" in fields
 
@@ -355,7 +368,9 @@ def test_definition_is_the_mathematical_function(op: Operation) -> None:
             assert abs(opened - exact(mpmath.mpf(float(x)))) <= PROOF * abs(opened)
 
 
-def _local_node(op: Operation, rule: Any, inputs: Sequence[Tensor], params: Mapping[str, Any]) -> Tensor:
+def _local_node(
+    op: Operation, rule: Any, inputs: Sequence[Tensor], params: Mapping[str, Any]
+) -> Tensor:
     out = op(*inputs, **params)
     found = rule(*inputs, out, **out.params) if callable(rule) else rule
     return found if isinstance(found, Tensor) else cr.identity(cr.tensor(float(found)))
@@ -363,7 +378,9 @@ def _local_node(op: Operation, rule: Any, inputs: Sequence[Tensor], params: Mapp
 
 @each([op for op in POINTWISE if op.facts.textbook])
 def test_stable_derivative_equals_the_textbook_s(op: Operation) -> None:
-    for position, setting, seed in itertools.product(wanted_positions(op), settings_of(op), range(6)):
+    for position, setting, seed in itertools.product(
+        wanted_positions(op), settings_of(op), range(6)
+    ):
         inputs = _scalar_inputs(op, seed)
         leaves = [as_variable(x) for x in inputs]
         at = dict(zip(leaves, inputs, strict=True))
@@ -377,7 +394,9 @@ def test_stable_derivative_equals_the_textbook_s(op: Operation) -> None:
 @each([op for op in GATES if op.facts.local])
 def test_gate_s_derivative_is_its_definition_s(op: Operation) -> None:
     """The rule against the derivative that follows from the opened gate, both at 60 digits."""
-    for position, setting, seed in itertools.product(wanted_positions(op), settings_of(op), range(6)):
+    for position, setting, seed in itertools.product(
+        wanted_positions(op), settings_of(op), range(6)
+    ):
         inputs = _scalar_inputs(op, seed)
         leaves = [as_variable(x) for x in inputs]
         at = dict(zip(leaves, inputs, strict=True))
@@ -401,7 +420,9 @@ def test_gate_s_pull_is_its_definition_s(op: Operation, setting: Setting) -> Non
         opened = op.facts.definition(*leaves, **closed.params)
     upstream = cr.tensor(np.random.default_rng(5).normal(size=closed.shape), requires_grad=False)
     for leaf in leaves:
-        a = read(flow_back(closed, upstream)[leaf], {**at, closed: value_of(op, inputs, closed.params)})
+        a = read(
+            flow_back(closed, upstream)[leaf], {**at, closed: value_of(op, inputs, closed.params)}
+        )
         b = read(flow_back(opened, upstream)[leaf], at)
         with mpmath.workdps(mp_reading.DIGITS):
             largest = max((abs(v) for v in b.flat), default=mpmath.mpf(1))
@@ -411,7 +432,9 @@ def test_gate_s_pull_is_its_definition_s(op: Operation, setting: Setting) -> Non
 # -- (d) derivatives to the third order -------------------------------------------------------
 
 
-def _derivatives(op: Operation, position: int, inputs: Sequence[Any], params: Mapping[str, Any]) -> list[float]:
+def _derivatives(
+    op: Operation, position: int, inputs: Sequence[Any], params: Mapping[str, Any]
+) -> list[float]:
     """First, second and third derivative by the engine."""
 
     def function(t: Any) -> Any:
@@ -434,10 +457,15 @@ def _exact_derivatives(function: Callable[[Any], Any], x: Any, direction: int = 
 
 @each(POINTWISE)
 def test_derivatives_to_third_order_at_random_points(op: Operation) -> None:
-    for position, setting, seed in itertools.product(wanted_positions(op), settings_of(op), range(4)):
+    for position, setting, seed in itertools.product(
+        wanted_positions(op), settings_of(op), range(4)
+    ):
         inputs = _scalar_inputs(op, seed)
         params = completed(op, inputs, setting.params)
-        exact = [float(d) for d in _exact_derivatives(along(op, position, inputs, params), inputs[position])]
+        exact = [
+            float(d)
+            for d in _exact_derivatives(along(op, position, inputs, params), inputs[position])
+        ]
         got = _derivatives(op, position, inputs, setting.params)
         scale = 0.0
         for order, (a, b) in enumerate(zip(got, exact, strict=True), start=1):
@@ -463,10 +491,14 @@ def test_derivatives_to_third_order_at_zero(op: Operation) -> None:
             if abs(b - c) > 1e-6:
                 break  # a kink in this order: nothing is claimed from here on
             scale = max(scale, abs(float(b)))
-            assert_near(a, float(b), DERIVATIVE[np.float64], scale, f"{op.name} at 0, order {order}")
+            assert_near(
+                a, float(b), DERIVATIVE[np.float64], scale, f"{op.name} at 0, order {order}"
+            )
 
 
-@pytest.mark.parametrize("name", ["tanh", "sigmoid", "softplus", "silu", "gelu", "erf", "sin", "exp"])
+@pytest.mark.parametrize(
+    "name", ["tanh", "sigmoid", "softplus", "silu", "gelu", "erf", "sin", "exp"]
+)
 def test_smooth_functions_are_compared_at_zero(name: str) -> None:
     """Guards the test above: for these, no order may be skipped."""
     function = along(cr.registry[name], 0, [np.asarray(0.0)], {})
@@ -480,7 +512,9 @@ def test_mixed_second_derivative(op: Operation) -> None:
         x, y = _scalar_inputs(op, seed)
         with mpmath.workdps(mp_reading.DIGITS):
             expected = mpmath.diff(
-                lambda a, b: mp_reading.apply(op, [mp_reading.as_mp(a), mp_reading.as_mp(b)], {})[()],
+                lambda a, b: mp_reading.apply(op, [mp_reading.as_mp(a), mp_reading.as_mp(b)], {})[
+                    ()
+                ],
                 (mpmath.mpf(float(x)), mpmath.mpf(float(y))),
                 (1, 1),
             )
@@ -534,14 +568,27 @@ def test_stable_names_exist() -> None:
 @pytest.fixture
 def loud() -> Iterator[None]:
     """Overflow, invalid and division warnings are errors; a smooth underflow to 0 is right."""
-    with np.errstate(over="warn", invalid="warn", divide="warn", under="ignore"), warnings.catch_warnings():
+    with (
+        np.errstate(over="warn", invalid="warn", divide="warn", under="ignore"),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("error")
         yield
 
 
 def _extremes(dtype: Any) -> list[Any]:
     info = np.finfo(dtype)
-    sizes = [info.max, info.max / 10, 1e4, 710.0, 104.0, 40.0, 1e-4, info.tiny, info.smallest_subnormal]
+    sizes = [
+        info.max,
+        info.max / 10,
+        1e4,
+        710.0,
+        104.0,
+        40.0,
+        1e-4,
+        info.tiny,
+        info.smallest_subnormal,
+    ]
     return [dtype(s * size) for size in sizes for s in (1, -1)] + [dtype(0)]
 
 
@@ -594,7 +641,9 @@ def test_nan_in_gives_nan_out(op: Operation) -> None:
             assert np.isnan(out.value), f"{op.name}{inputs}"
 
 
-@pytest.mark.parametrize("name", [*ROWS, "sum", "max", "min", "cumsum_along", "prod", "mean", "var"])
+@pytest.mark.parametrize(
+    "name", [*ROWS, "sum", "max", "min", "cumsum_along", "prod", "mean", "var"]
+)
 def test_nan_in_a_row_is_not_lost(name: str) -> None:
     function = cr.registry[name]
     out = np.asarray(function(np.array([1.0, np.nan, 3.0])))
@@ -622,7 +671,9 @@ def test_an_odd_function_keeps_the_sign_of_zero(op: Operation) -> None:
         )
     if odd:
         for zero in (0.0, -0.0):
-            negative_side = math.copysign(1, float(op(np.float64(1e-3) * math.copysign(1, zero), **params)))
+            negative_side = math.copysign(
+                1, float(op(np.float64(1e-3) * math.copysign(1, zero), **params))
+            )
             got = float(op(np.float64(zero), **params))
             assert got == 0
             assert math.copysign(1, got) == negative_side, f"{op.name}({zero}) = {got}"
@@ -682,7 +733,9 @@ def test_declared_kink_has_its_subgradient(op: Operation) -> None:
         leaf = cr.tensor(np.asarray(kink.at))
         out = op(leaf, **setting.params)
         values = {**op.defaults, **out.params}
-        declared = values[kink.subgradient] if kink.subgradient in values else float(kink.subgradient)
+        declared = (
+            values[kink.subgradient] if kink.subgradient in values else float(kink.subgradient)
+        )
         assert float(out.backward()[leaf]) == declared
         assert float(op(cr.tensor(-0.0 if kink.at == 0 else kink.at)).value) == float(op(kink.at))
 
@@ -712,7 +765,9 @@ def test_kink_of_several_inputs(name: str, args: Any, position: int, declared: f
     assert float(gradient) == declared
 
 
-@pytest.mark.parametrize(("x", "slope"), [(-1.0, 1.0), (2.0, 1.0), (-1.5, 0.0), (2.5, 0.0), (0.0, 1.0)])
+@pytest.mark.parametrize(
+    ("x", "slope"), [(-1.0, 1.0), (2.0, 1.0), (-1.5, 0.0), (2.5, 0.0), (0.0, 1.0)]
+)
 def test_clip_follows_x_at_its_bounds(x: float, slope: float) -> None:
     assert float(cr.grad(lambda t: cr.clip(t, -1.0, 2.0))(x)) == slope
 
@@ -754,11 +809,15 @@ def test_broadcast_gradient_adds_up_the_copies(op: Operation, shapes: Any) -> No
     whole = op(*copies).backward(upstream)
     for k in wanted_positions(op):
         assert got[leaves[k]].shape == inputs[k].shape
-        assert_near(got[leaves[k]], _summed_to(whole[copies[k]], inputs[k].shape), VALUE[np.float64], 1.0)
+        assert_near(
+            got[leaves[k]], _summed_to(whole[copies[k]], inputs[k].shape), VALUE[np.float64], 1.0
+        )
 
 
 @each(POINTWISE)
-@pytest.mark.parametrize("shape", [(), (1,), (0,), (1, 3), (2, 0, 3), (2, 1, 3), (2, 1, 2, 2)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(), (1,), (0,), (1, 3), (2, 0, 3), (2, 1, 3), (2, 1, 2, 2)], ids=str
+)
 def test_pointwise_shapes_from_0_to_4_axes(op: Operation, shape: tuple[int, ...]) -> None:
     inputs = sample(op, [shape] * (op.arity or 1))
     leaves = [as_variable(x) for x in inputs]
@@ -910,7 +969,11 @@ def _wrong(rule: Any, change: Callable[[Any], Any]) -> Any:
 
 def _plants(op: Operation) -> Iterator[tuple[str, Operation]]:
     """Copies of an operation with one fault each in its derivative."""
-    faults = {"factor": lambda d: d * 1.001, "sign": lambda d: d * -1.0, "offset": lambda d: d + 0.01}
+    faults = {
+        "factor": lambda d: d * 1.001,
+        "sign": lambda d: d * -1.0,
+        "offset": lambda d: d + 0.01,
+    }
     for kind, change in faults.items():
         if op.facts.local:
             if op.is_router and kind == "factor":
@@ -932,7 +995,9 @@ def _copy(op: Operation, **changed: Any) -> Operation:
 
 def _projected(op: Operation, setting: Setting) -> tuple[Callable[..., Any], list[Any]]:
     inputs = sample(op, setting.shapes, seed=11)
-    if domain_of(op, 0)[0] <= -3:  # near the kinks, and of one size: differences lose what sums hide
+    if (
+        domain_of(op, 0)[0] <= -3
+    ):  # near the kinks, and of one size: differences lose what sums hide
         inputs = [x / 8 if x.dtype.kind == "f" else x for x in inputs]
     moving = [k for k, x in enumerate(inputs) if x.dtype.kind == "f"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -58,10 +59,10 @@ def relatives_of_relu() -> Iterator[Check]:
     x = np.array(figures()["activations"]["x"], dtype=float)
     left = x <= 0
     for alpha in (0.1, 0.25):
-        leaky = lambda v, a=alpha: cr.leaky_relu(v, negative_slope=a)  # noqa: E731
+        leaky = partial(cr.leaky_relu, negative_slope=alpha)
         yield Check(f"leaky, slope {alpha}: value", leaky(x), np.maximum(alpha * x, x))
         yield Check(f"leaky, slope {alpha}: derivative", slope(leaky, x), np.where(left, alpha, 1))
-    elu = lambda v: cr.elu(v, alpha=0.5)  # noqa: E731
+    elu = partial(cr.elu, alpha=0.5)
     curve = 0.5 * np.exp(np.minimum(x, 0))
     yield Check("elu, α = 0.5: value", elu(x), np.where(left, curve - 0.5, x))
     yield Check("elu, α = 0.5: derivative", slope(elu, x), np.where(left, curve, 1))
@@ -110,7 +111,7 @@ def _maxout() -> Iterator[Check]:
 def short_forms() -> Iterator[Check]:
     """S13, as far as it exists."""
     x = np.array([-2.0, -0.3, 0.0, 0.7, 3.0])
-    short = {
+    short: dict[Any, Callable[[Array], Array]] = {
         cr.sigmoid: lambda s: s * (1 - s),
         cr.tanh: lambda t: 1 - t**2,
         cr.relu: lambda r: (r > 0).astype(float),
@@ -135,12 +136,16 @@ def boltzmann() -> Iterator[Check]:
     x = np.array(figures()["softmax"]["x"])
     for beta in (2.0, -0.5):
         expected = figures()[f"softmax_boltzmann_beta_{beta}"]
-        form = lambda v, b=beta: cr.softmax(-v, beta=b)  # noqa: E731
+        form = partial(_physics, beta=beta)
         yield Check(f"β = {beta}: value", form(x), expected["y"])
         yield Check(f"β = {beta}: Jacobian", cr.jacobian(form)(x), expected["jacobian"])
         s = form(x)
         by_hand = -beta * (np.diag(s) - np.outer(s, s))
         yield Check(f"β = {beta}: −β·σᵢ(δᵢⱼ − σⱼ)", cr.jacobian(form)(x), by_hand)
+
+
+def _physics(x: Any, beta: float) -> Any:
+    return cr.softmax(-x, beta=beta)
 
 
 WIDE = 200_000  # as a Jacobian this would take 320 GB

@@ -19,7 +19,8 @@ from .systems import Check, figures, plain, system
 def _softmax_loss() -> Tensor:
     """−ln softmax(x)·t: a circuit with a gate that mixes a whole row."""
     expected = figures()["softmax"]
-    return -cr.sum(cr.log_softmax(cr.tensor(expected["x"])) * np.array(expected["t"]))
+    loss: Tensor = -cr.sum(cr.log_softmax(cr.tensor(expected["x"])) * np.array(expected["t"]))
+    return loss
 
 
 def _dense() -> Tensor:
@@ -27,7 +28,8 @@ def _dense() -> Tensor:
     rng = np.random.default_rng(4)
     x = rng.normal(size=(3, 2))
     w, b, v = (cr.tensor(rng.normal(size=shape)) for shape in ((2, 4), (4,), (4, 1)))
-    return 0.5 * cr.sum(cr.square(cr.tanh(x @ w + b) @ v))
+    error: Tensor = 0.5 * cr.sum(cr.square(cr.tanh(x @ w + b) @ v))
+    return error
 
 
 CIRCUITS: dict[str, Callable[[], Tensor]] = {
@@ -108,7 +110,7 @@ def _adds_up(name: str, output: Tensor, edges: list[Edge]) -> Check:
     nodes = [n for n in circuit_of(output, differentiable=True) if n is not output]
     ours = np.concatenate([np.ravel(gradients[node]) for node in nodes])
     total = np.concatenate([np.ravel(arriving[node]) for node in nodes])
-    return Check(f"{name}: contributions add up to each gradient", ours, total)
+    return Check(f"{name}: contributions add up", ours, total)
 
 
 @system(
@@ -182,7 +184,7 @@ def _broadcast_branches() -> Iterator[Check]:
     shapes: tuple[tuple[int, ...], ...] = ((), (3,), (4, 1), (1, 3))
     for shape in shapes:
         b = cr.tensor(rng.normal(size=shape))
-        found = (rows * b).backward(upstream)
+        found = cr.multiply(rows, b).backward(upstream)
         copies = np.zeros(shape)
         for index in np.ndindex(4, 3):  # each copy in turn, added where it came from
             own = index[2 - len(shape) :]

@@ -115,13 +115,13 @@ class Result:
 
     @property
     def status(self) -> str:
-        """"failed", "not yet" (what exists passes, the rest is missing) or "passed"."""
+        """ "failed", "not yet" (what exists passes, the rest is missing) or "passed"."""
         if self.failed:
             return "failed"
         return "not yet" if self.system.not_yet else "passed"
 
 
-systems: dict[str, System] = {}
+SYSTEMS: dict[str, System] = {}
 
 
 def system(
@@ -130,24 +130,29 @@ def system(
     """Enter a function that yields checks into the register under the system's number."""
 
     def enter(compute: Compute) -> Compute:
-        if id in systems:
+        if id in SYSTEMS:
             raise ValueError(f"the lecture system '{id}' is already defined")
-        systems[id] = System(id, title, lecture, compute, notes, erratum, not_yet)
+        SYSTEMS[id] = System(id, title, lecture, compute, notes, erratum, not_yet)
         return compute
 
     return enter
 
 
 def choose(ids: Iterable[str] = ()) -> list[System]:
-    """The systems with these numbers, in any case; all of them in order when none are given.
+    """The systems with these numbers; all of them in order when none are given.
 
-    Raises `UnknownNameError` with the nearest number that exists.
+    `s3` and `3` are read as `S03`. Raises `UnknownNameError` with the nearest that exists.
     """
-    wanted = list(ids)
-    for name in wanted:
-        if name.upper() not in systems:
-            raise unknown("lecture system", name, sorted(systems))
-    return [systems[name.upper()] for name in wanted] or [systems[k] for k in sorted(systems)]
+    wanted = {given: _number(given) for given in ids}
+    for given, name in wanted.items():
+        if name not in SYSTEMS:
+            raise unknown("lecture system", given, sorted(SYSTEMS))
+    return [SYSTEMS[name] for name in wanted.values() or sorted(SYSTEMS)]
+
+
+def _number(given: str) -> str:
+    digits = given.upper().removeprefix("S")
+    return f"S{int(digits):02}" if digits.isdecimal() else given
 
 
 def run(chosen: System) -> Result:

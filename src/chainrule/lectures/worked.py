@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,11 +10,12 @@ import numpy as np
 import chainrule as cr
 
 from ..circuit import Tensor
-from ..gradient.backward import Gradients, flow_back
+from ..gradient.backward import flow_back
 from .circuits import edges_of
 from .systems import Check, figures, system
 
 Array = np.ndarray[Any, Any]
+Gradients = Mapping[Tensor, Array]
 STEPS = 10_000
 
 
@@ -46,7 +47,7 @@ def unit_by_unit() -> Net:
 
 
 def _net(weights: list[Tensor], inputs: list[Any], bias: Tensor, name: str) -> Tensor:
-    net = weights[0] * inputs[0] + weights[1] * inputs[1] + bias
+    net: Tensor = weights[0] * inputs[0] + weights[1] * inputs[1] + bias
     net.name = name
     return net
 
@@ -64,9 +65,9 @@ def _sigmoid(net: Tensor, name: str) -> Tensor:
     notes="All updates of a step use gradients taken at the same weights (simultaneous). The"
     " biases' gradients, which the slides leave out, are here too.",
     erratum="out_o1 is σ(net_o1), where net_h1 stands in the exponent; −0.019049119 is"
-    " −0.019049118, and it is ∂E_o2/∂out_h1. The public page's 0.291027924 after one step belongs"
-    " to sequential updates, its weights to simultaneous ones, and its 0.0000351085 is the"
-    " simultaneous error after 9 999 steps.",
+    " −0.019049118, and it is ∂E_o2/∂out_h1. The example's public page reports 0.291027924"
+    " after one step, which belongs to sequential updates, beside weights of simultaneous ones; its"
+    " 0.0000351085 is the simultaneous error after 9 999 steps.",
 )
 def worked_example() -> Iterator[Check]:
     """S10."""

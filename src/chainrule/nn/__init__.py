@@ -1,6 +1,6 @@
 """Networks: modules and layers, initialisers, losses, optimisers, and model files."""
 
-from . import initializers, layers, storage
+from . import initializers, layers, losses, optim, storage
 from .layers import (
     ELU,
     GELU,
@@ -56,6 +56,8 @@ __all__ = [
     "initializers",
     "layers",
     "load",
+    "losses",
+    "optim",
     "save",
     "storage",
 ]

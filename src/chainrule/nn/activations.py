@@ -2,78 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from ..circuit import Parameter, Tensor
+from ..circuit import Parameter
 from ..circuit import vocabulary as ops
-from ..errors import ShapeError
-from .module import Module, Shape
-
-
-class Layer(Module):
-    """A module that is rebuilt from a few plain arguments: it can be printed and saved."""
-
-    arguments: ClassVar[tuple[str, ...]] = ()  # the constructor's, each an attribute too
-    symbols: ClassVar[dict[str, str]] = {}  # what textbooks call its parameters
-    place = ""  # its name in the outermost Sequential
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values: `type(layer)(**layer.config())` is like it."""
-        return {name: _plain(getattr(self, name)) for name in self.arguments}
-
-    def output_shape(self, shape: Shape | None) -> Shape | None:
-        return shape
-
-    def __repr__(self) -> str:
-        shown = []
-        for name, parameter in inspect.signature(type(self)).parameters.items():
-            value = self.config().get(name, parameter.default)
-            if parameter.default is inspect.Parameter.empty:
-                shown.append(str(value))
-            elif value != _plain_default(parameter.default):
-                shown.append(f"{name}={value!r}")
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-    def _where(self) -> str:
-        return f"layer {self.place}, {self!r}" if self.place else repr(self)
-
-    def _demand_features(self, shape: Shape, expected: int) -> None:
-        """Raise where the last axis has not the length that this layer was built for."""
-        if not shape or shape[-1] != expected:
-            got = f"got {shape[-1]} (input shape {shape})" if shape else "got a scalar"
-            raise ShapeError(
-                f"{self._where()}: expected {expected} features in the last axis, {got}"
-            )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.dtype):
-        return value.name
-    if isinstance(value, Tensor):  # a bias, of which the constructor asks only whether
-        return True
-    return False if value is None else value
-
-
-def _plain_default(value: Any) -> Any:
-    return np.dtype(value).name if isinstance(value, type) else value
-
-
-def count(name: str, value: Any, least: int = 1) -> int:
-    """A whole number from `least` on, as an argument of a layer."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return int(value)
-
-
-def floating(dtype: Any) -> np.dtype[Any]:
-    """A floating dtype, which parameters need in order to be trained."""
-    found = np.dtype(dtype)
-    if found.kind != "f":
-        raise ValueError(f"parameters need a floating dtype such as float32, not {found}")
-    return found
+from .base import Layer, count, floating
 
 
 class Sigmoid(Layer):
@@ -137,7 +72,9 @@ class PReLU(Layer):
     arguments = ("num_parameters", "init", "dtype")
     symbols = {"weight": "α"}  # noqa: RUF012 - a constant
 
-    def __init__(self, num_parameters: int = 1, init: float = 0.25, *, dtype: Any = np.float32) -> None:
+    def __init__(
+        self, num_parameters: int = 1, init: float = 0.25, *, dtype: Any = np.float32
+    ) -> None:
         self.num_parameters = count("num_parameters", num_parameters)
         self.init = float(init)
         self.weight = Parameter(np.full(self.num_parameters, self.init, floating(dtype)), name="α")

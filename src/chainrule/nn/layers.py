@@ -20,7 +20,6 @@ from .activations import (
     GELU,
     SELU,
     HardTanh,
-    Layer,
     LeakyReLU,
     LogSoftmax,
     PReLU,
@@ -31,11 +30,11 @@ from .activations import (
     Softplus,
     Softsign,
     Tanh,
-    count,
-    floating,
 )
+from .base import Layer, count, floating
 from .initializers import Initializer, draw
 from .module import Module, Shape, frozen
+from .normalise import BatchNorm1d, LayerNorm
 from .sequential import Sequential, generator
 
 __all__ = [
@@ -77,7 +76,7 @@ class Affine(Layer):
     """
 
     symbols = {"weight": "W", "bias": "b"}  # noqa: RUF012 - a constant
-    _drawn: dict[str, int]  # what was drawn, not given: its parameter's clock at that time
+    _drawn: set[str]  # what was drawn without a seed, not given
 
     def _build(
         self, inputs: int, units: int, *, weight: Any, bias: Any, init: Any, bias_init: Any,
@@ -96,7 +95,7 @@ class Affine(Layer):
             start = _start(given, (units,), self._bias_init, rng, "bias")
             self.bias = Parameter(start.astype(floating(dtype)), name="b")
             drawn |= {"bias"} if given is None else set()
-        self._drawn = dict.fromkeys(drawn, 0) if seed is None else {}
+        self._drawn = drawn if seed is None else set()
 
     def draw(self, rng: np.random.Generator) -> None:
         """Draw again, for good, what was neither given nor changed since it was first drawn."""
@@ -106,13 +105,13 @@ class Affine(Layer):
             self.weight.rebind(_start(None, (units, inputs), self._init, rng, "weight"))
         if self.bias is not None and "bias" in fresh:
             self.bias.rebind(_start(None, (units,), self._bias_init, rng, "bias"))
-        self._drawn = {}
 
-    def _fresh(self) -> dict[str, int]:
-        return {k: 0 for k, clock in self._drawn.items() if getattr(self, k).updated == clock}
+    def _fresh(self) -> set[str]:
+        """What is as it was first drawn: never rebound, by a seed, by training or by hand."""
+        return {k for k in self._drawn if getattr(getattr(self, k), "updated", 1) == 0}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_drawn": self._fresh()}  # a copy's clock starts at 0
+        return {**self.__dict__, "_drawn": self._fresh()}  # a copy's parameters count as new
 
     def net(self, x: Any) -> Any:
         """The pre-activation x·Wᵀ + b, of shape (…, units)."""
@@ -136,7 +135,9 @@ def _start(
         return np.ascontiguousarray(draw(init, rng, drawn_shape).T.reshape(shape))
     values = np.asarray(given.value if isinstance(given, Tensor) else given)
     if values.shape != shape:
-        raise ShapeError(f"{what} must have shape {shape}, (out, in) for weights; got {values.shape}")
+        raise ShapeError(
+            f"{what} must have shape {shape}, got {values.shape}; a weight is (out, in)"
+        )
     return np.array(values)
 
 
@@ -246,9 +247,9 @@ class MulticlassSigmoid(Affine):
         return found
 
     def reference_form(self) -> MulticlassSigmoid:
-        """The layer of k−1 weight vectors with the same probabilities: w̃ᵢ = wᵢ − w₁, b̃ᵢ = bᵢ − b₁."""
+        """The same probabilities from k−1 weight vectors: w̃ᵢ = wᵢ − w₁ and b̃ᵢ = bᵢ − b₁."""
         weight = np.asarray(self.weight.value)
-        bias = False if self.bias is None else np.asarray(self.bias.value)
+        bias: Any = False if self.bias is None else np.asarray(self.bias.value)
         if not self.reference:
             weight = weight[1:] - weight[0]
             bias = bias if bias is False else bias[1:] - bias[0]
@@ -294,96 +295,6 @@ class Dropout(Layer):
         if not self.training or self.p == 0:
             return x
         return ops.dropout(x, self.p, key=self.next_key())
-
-
-class BatchNorm1d(Layer):
-    """(x − mean)/√(var + eps)·γ + β with each feature's mean and biased variance over the batch.
-
-    x is (rows, num_features); `weight` γ starts at 1 and `bias` β at 0. In training mode
-    `running_mean` and `running_var` (unbiased) move by `momentum` towards the batch's, and in
-    evaluation mode they are used in its place, as in PyTorch. Source: Ioffe and Szegedy 2015.
-
-    Raises `ShapeError` for another shape and for a batch of one row in training mode.
-
-    >>> BatchNorm1d(1, eps=0.0)([[1.0], [3.0]]).numpy()
-    array([[-1.],
-           [ 1.]], dtype=float32)
-    """
-
-    arguments = ("num_features", "eps", "momentum", "dtype")
-    symbols = {"weight": "γ", "bias": "β"}  # noqa: RUF012 - a constant
-
-    def __init__(
-        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, *, dtype: Any = np.float32
-    ) -> None:
-        self.num_features = count("num_features", num_features)
-        self.eps, self.momentum = float(eps), float(momentum)
-        start = np.ones(self.num_features, floating(dtype))
-        self.weight = Parameter(start, name="γ")
-        self.bias = Parameter(0 * start, name="β")
-        self.register_buffer("running_mean", 0 * start)
-        self.register_buffer("running_var", start)
-
-    def forward(self, x: Any) -> Any:
-        self._demand_features(x.shape, self.num_features)
-        if x.ndim != 2:
-            raise ShapeError(f"{self._where()}: expected (rows, features), got shape {x.shape}")
-        if self.training:
-            if x.shape[0] < 2:
-                raise ShapeError(
-                    f"{self._where()}: a batch of {x.shape[0]} row has no variance to train with;"
-                    " use larger batches (or another batch_size, so that the last has two rows)"
-                )
-            mean = ops.mean(x, axis=0)
-            centred = x - mean
-            var = ops.mean(ops.square(centred), axis=0)
-            self._remember(mean.value, var.value, x.shape[0])
-        else:
-            centred, var = x - self.running_mean, self.running_var
-        return centred / ops.sqrt(var + self.eps) * self.weight + self.bias
-
-    def _remember(self, mean: Any, var: Any, rows: int) -> None:
-        if frozen():
-            return
-        rate = self.momentum
-        self.running_mean = (1 - rate) * self.running_mean + rate * mean
-        self.running_var = (1 - rate) * self.running_var + rate * var * (rows / (rows - 1))
-
-
-class LayerNorm(Layer):
-    """(x − mean)/√(var + eps)·γ + β with each sample's mean and biased variance over its last axes.
-
-    `normalized_shape` is their shape, an int for one; `weight` γ starts at 1, `bias` β at 0.
-    Source: Ba, Kiros and Hinton 2016.
-
-    >>> LayerNorm(2, eps=0.0)([[1.0, 3.0]]).numpy()
-    array([[-1.,  1.]], dtype=float32)
-    """
-
-    arguments = ("normalized_shape", "eps", "dtype")
-    symbols = {"weight": "γ", "bias": "β"}  # noqa: RUF012 - a constant
-
-    def __init__(self, normalized_shape: Any, eps: float = 1e-5, *, dtype: Any = np.float32) -> None:
-        lengths = [normalized_shape] if np.ndim(normalized_shape) == 0 else normalized_shape
-        self.normalized_shape = tuple([count("normalized_shape", n) for n in lengths])
-        if not self.normalized_shape:
-            raise ValueError("normalized_shape must name at least one axis")
-        self.eps = float(eps)
-        start = np.ones(self.normalized_shape, floating(dtype))
-        self.weight = Parameter(start, name="γ")
-        self.bias = Parameter(0 * start, name="β")
-
-    def forward(self, x: Any) -> Any:
-        last = self.normalized_shape
-        if x.shape[-len(last) :] != last:
-            raise ShapeError(f"{self._where()}: expected last axes {last}, got shape {x.shape}")
-        axes = tuple(range(x.ndim - len(last), x.ndim))
-        centred = x - ops.mean(x, axis=axes, keepdims=True)
-        var = ops.mean(ops.square(centred), axis=axes, keepdims=True)
-        return centred / ops.sqrt(var + self.eps) * self.weight + self.bias
-
-    def output_shape(self, shape: Shape | None) -> Shape | None:
-        return self.normalized_shape if shape is None else shape
 
 
 class Flatten(Layer):

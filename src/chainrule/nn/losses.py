@@ -71,7 +71,7 @@ def squared_error(
     Source: slides, E = Σ ½(target − output)².
     """
     a, y = pair(prediction, target)
-    return reduced(0.5 * ops.square(a - y), 1, sample_weight, reduction)
+    return reduced(ops.square(a - y), 1, sample_weight, reduction, divisor=2)
 
 
 @loss()
@@ -187,7 +187,7 @@ def binary_cross_entropy(
     warn_if_certain(bad, "logistic")
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = y * ops.log(ops.where(ones, p, 1)) + (1 - y) * ops.log1p(-ops.where(zeros, p, 0))
-        return reduced(-terms, 1, sample_weight, reduction)
+        return reduced(terms, 1, sample_weight, reduction, divisor=-1)
 
 
 # -- class losses -----------------------------------------------------------------------------
@@ -219,7 +219,8 @@ def nll(
     z = floating(prediction)
     chosen, weight = chosen_classes(z, target)
     log_z = log_probability(z, chosen, clip)
-    return reduced(-log_z if weight is None else -weight * log_z, -1, sample_weight, reduction)
+    terms = log_z if weight is None else weight * log_z
+    return reduced(terms, -1, sample_weight, reduction, divisor=-1)
 
 
 @loss(takes_labels=True)
@@ -241,7 +242,8 @@ def softmax_cross_entropy(
     a = floating(prediction)
     chosen, weight = chosen_classes(a, target)
     terms = ops.where(chosen, ops.log_softmax(a), 0)
-    return reduced(-terms if weight is None else -weight * terms, -1, sample_weight, reduction)
+    terms = terms if weight is None else weight * terms
+    return reduced(terms, -1, sample_weight, reduction, divisor=-1)
 
 
 @loss(takes_labels=True)

@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 class _Context(threading.local):
     """What holds for this thread only: values that stand in for parameters, and how to run."""
 
-    given: Mapping[Any, Any] = {}  # noqa: RUF012 - replaced, never written into
+    given: Mapping[Any, Any] = {}
     evaluating: bool = False
     frozen: bool = False  # nothing is counted or averaged: the call is pure
 
@@ -78,6 +78,9 @@ class Module:
         module.__dict__.update(state)
         return module
 
+    def __init__(self) -> None:
+        """Takes nothing; a subclass need not call it."""
+
     # -- attributes ---------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -95,7 +98,9 @@ class Module:
         elif name in self._buffers:
             self._buffers[name] = np.array(value, dtype=self._buffers[name].dtype)
             return
-        elif isinstance(value, (list, tuple)) and any(isinstance(x, (Parameter, Module)) for x in value):
+        elif isinstance(value, (list, tuple)) and any(
+            isinstance(x, (Parameter, Module)) for x in value
+        ):
             raise TypeError(
                 f"'{name}' is a {type(value).__name__} of modules or parameters, which would not be"
                 " trained or saved; use nn.Sequential, or an attribute for each"
@@ -160,15 +165,22 @@ class Module:
 
     def named_buffers(self) -> Iterator[tuple[str, Array]]:
         """("1.running_mean", array) and so on: what is saved but not trained."""
-        for prefix, module in self.named_modules():
-            for name, value in module._buffers.items():
-                yield (f"{prefix}.{name}" if prefix else name), value
+        for name, (module, attribute) in self._buffer_places().items():
+            yield name, module._buffers[attribute]
+
+    def _buffer_places(self) -> dict[str, tuple[Module, str]]:
+        return {
+            f"{prefix}.{name}" if prefix else name: (module, name)
+            for prefix, module in self.named_modules()
+            for name in module._buffers
+        }
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
         """The dtype of the first parameter, which plain inputs are cast to; None without one."""
         for parameter in self.parameters():
-            return np.dtype(_context.given.get(parameter, parameter).dtype)
+            found: np.dtype[Any] = _context.given.get(parameter, parameter).dtype
+            return found
         return None
 
     # -- values -------------------------------------------------------------------------------
@@ -185,19 +197,20 @@ class Module:
         Raises `UnknownNameError` where a name is missing or unexpected and `ShapeError` where a
         shape differs; the one message names all of them, and nothing is changed.
         """
-        parameters = dict(self.named_parameters())
-        buffers = {
-            f"{prefix}.{name}" if prefix else name: (module, name)
-            for prefix, module in self.named_modules()
-            for name in module._buffers
-        }
-        own: dict[str, Any] = {**parameters, **dict(self.named_buffers())}
-        _demand_same(state, {name: value.shape for name, value in own.items()})
-        new = {name: np.array(state[name], dtype=value.dtype) for name, value in own.items()}
-        for name, parameter in parameters.items():
-            parameter.rebind(new[name])
-        for name, (module, attribute) in buffers.items():
-            module._buffers[attribute] = new[name]
+        own: dict[str, Any] = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        self._take_over(own, state)
+
+    def _take_over(self, own: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        """Set parameters and buffers, once all that is given is known to fit."""
+        _demand_same(given, {name: value.shape for name, value in own.items()})
+        new = {name: np.array(given[name], dtype=value.dtype) for name, value in own.items()}
+        places = self._buffer_places()
+        for name, value in own.items():
+            if isinstance(value, Parameter):
+                value.rebind(new[name])
+            else:
+                module, attribute = places[name]
+                module._buffers[attribute] = new[name]
 
     @property
     def params(self) -> dict[str, Array]:
@@ -206,11 +219,7 @@ class Module:
 
     @params.setter
     def params(self, values: Mapping[str, Any]) -> None:
-        parameters = dict(self.named_parameters())
-        _demand_same(values, {name: p.shape for name, p in parameters.items()})
-        new = {name: np.array(values[name], dtype=p.dtype) for name, p in parameters.items()}
-        for name, parameter in parameters.items():
-            parameter.rebind(new[name])
+        self._take_over(dict(self.named_parameters()), values)
 
     # -- calling ------------------------------------------------------------------------------
 
@@ -219,9 +228,11 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward method; define it")
 
     def __call__(self, *inputs: Any) -> Tensor:
-        if not all(isinstance(x, Tensor) for x in inputs):
-            dtype, whole = self.dtype, not self.takes_integers
-            inputs = tuple([_as_tensor(x, dtype, whole) for x in inputs])
+        for x in inputs:
+            if not isinstance(x, Tensor):
+                dtype, whole = self.dtype, not self.takes_integers
+                inputs = tuple([_as_tensor(x, dtype, whole) for x in inputs])
+                break
         out: Tensor = self.forward(*inputs)
         return out
 
@@ -250,15 +261,13 @@ class Module:
 
         As `apply`, but dropout and running averages move on, as in a step of training.
         """
-        parameters = dict(self.named_parameters())
-        buffers: dict[str, Any] = {}
-        for prefix, module in self.named_modules():
-            for name in module._buffers:
-                buffers[f"{prefix}.{name}" if prefix else name] = (id(module), name)
-        shapes = {name: p.shape for name, p in parameters.items()}
-        shapes.update({k: v.shape for k, v in self.named_buffers() if k in params})
+        places: dict[str, Any] = dict(self.named_parameters())
+        shapes = {name: parameter.shape for name, parameter in places.items()}
+        for name, (module, attribute) in self._buffer_places().items():
+            if name in params:
+                places[name] = (id(module), attribute)
+                shapes[name] = module._buffers[attribute].shape
         _demand_same(params, shapes)
-        places: dict[str, Any] = {**parameters, **buffers}
         given = {
             places[name]: value if isinstance(value, Tensor) else constant(np.asarray(value), name)
             for name, value in params.items()
@@ -290,7 +299,7 @@ class Module:
 
     @property
     def training(self) -> bool:
-        """Whether dropout drops and batch normalisation uses its batch; `train` and `eval` set it."""
+        """Whether dropout drops and batches are normalised by themselves; see `train`, `eval`."""
         return self._training and not _context.evaluating
 
     @training.setter
@@ -339,8 +348,8 @@ class Module:
     def save(self, path: str | PathLike[str], *, overwrite: bool = True) -> None:
         """Write the architecture, the weights and `model.extra` to one .safetensors file.
 
-        The file appears whole or not at all: an old one at `path` stays until the new one is safe on
-        the disk. See `chainrule.load` and `chainrule.nn.storage`.
+        The file appears whole or not at all: an old one at `path` stays until the new one is safe
+        on the disk. See `chainrule.load` and `chainrule.nn.storage`.
         """
         from .storage import save
 
@@ -374,7 +383,8 @@ def _as_tensor(x: Any, dtype: np.dtype[Any] | None, whole: bool) -> Tensor:
     if isinstance(x, Tensor):
         return x
     array = np.asarray(x)
-    if dtype is not None and array.dtype != dtype and array.dtype.kind in ("fiub" if whole else "f"):
+    castable = array.dtype.kind in ("fiub" if whole else "f")
+    if dtype is not None and castable and array.dtype != dtype:
         array = array.astype(dtype)
         array.setflags(write=False)  # ours alone, so that it is not copied again
     return constant(array, "the input")

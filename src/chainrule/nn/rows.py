@@ -87,7 +87,7 @@ def chosen_classes(scores: Any, target: Value) -> tuple[Any, Any]:
         raise ShapeError(f"the prediction has shape {scores.shape}; its last axis must be classes")
     t = target if isinstance(target, Tensor) else np.asarray(target)
     if t.shape == scores.shape:
-        t = floating(t, scores.dtype)
+        t = floating(target, scores.dtype)
         check_distributions(np.asarray(plain(t)))
         return ops.not_equal(t, 0), t
     rows, classes = scores.shape[:-1], scores.shape[-1]
@@ -96,8 +96,8 @@ def chosen_classes(scores: Any, target: Value) -> tuple[Any, Any]:
             f"the prediction has shape {scores.shape}, the target {t.shape}: give labels of shape"
             f" {rows} or distributions of shape {scores.shape}"
         )
-    _check_labels(np.asarray(plain(t)).reshape(rows), classes)
-    return ops.equal(ops.reshape(t, (*rows, 1)), np.arange(classes)), None
+    _check_labels(plain(t).reshape(rows), classes)
+    return ops.equal(t.reshape((*rows, 1)), np.arange(classes)), None
 
 
 def _check_labels(labels: Any, classes: int) -> None:
@@ -199,23 +199,34 @@ def _depth() -> int:
 
 
 def reduced(
-    losses: Any, lead: int, sample_weight: Value, reduction: str, average: bool = False
+    terms: Any,
+    lead: int,
+    sample_weight: Value,
+    reduction: str,
+    *,
+    divisor: int = 1,
+    average: bool = False,
 ) -> Any:
-    """Sum (or average) a row's outputs, then reduce rows: the first `lead` axes, −1 all but 1."""
+    """Σ terms / divisor over a row's outputs (or their mean), then the reduction over rows.
+
+    Rows are the first `lead` axes; −1 means all but the last. One division does it all, so that a
+    step of training has few nodes.
+    """
     if reduction not in REDUCTIONS:
         raise unknown("reduction", reduction, REDUCTIONS)
-    shape = losses.shape
+    shape = terms.shape
     rows = shape[:lead]
-    outputs = math.prod(shape[len(rows) :]) if average else 1
+    divisor *= math.prod(shape[len(rows) :]) if average else 1
     if reduction == "mean" and 0 in rows:
         raise ShapeError(f"the mean over rows needs at least one; the prediction has shape {shape}")
     if sample_weight is None and reduction != "none":
-        total = ops.sum(losses)
-        count = outputs * (math.prod(rows) if reduction == "mean" else 1)
-        return total if count == 1 else total / count
-    by_row = ops.sum(losses, axis=tuple(range(len(rows), len(shape))))
-    by_row = by_row / outputs if outputs != 1 else by_row
+        return _divided(ops.sum(terms), divisor * (math.prod(rows) if reduction == "mean" else 1))
+    by_row = _divided(ops.sum(terms, axis=tuple(range(len(rows), len(shape)))), divisor)
     return by_row if sample_weight is None else _weighted(by_row, sample_weight, reduction)
+
+
+def _divided(x: Any, divisor: int) -> Any:
+    return x if divisor == 1 else x / divisor
 
 
 def _weighted(by_row: Any, sample_weight: Value, reduction: str) -> Any:

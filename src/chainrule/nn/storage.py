@@ -1,9 +1,9 @@
 """Model files: one .safetensors file with the weights, the architecture and what training added.
 
 The architecture is a list of layers by name with their plain arguments, rebuilt from the closed
-table below: no pickle, no eval, no import by name, so a file that you did not make cannot run code.
-It can still hold a model that is wrong. A SHA-256 over the whole file finds damage (a cut, a flipped
-bit, a hasty edit), not malice: whoever alters a file on purpose can write a new digest.
+table below: no pickle, no eval, no import by name. So a file that you did not make cannot run code;
+it can still hold a model that is wrong. A SHA-256 over the whole file finds damage (a cut, a
+flipped bit, a hasty edit), not malice: whoever alters a file on purpose can write a new digest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import ModelFileError, nearest
 from . import layers
-from .activations import Layer
+from .base import Layer
 from .module import Module, Shape
 from .sequential import Sequential
 from .tensorfile import (
@@ -26,7 +26,7 @@ from .tensorfile import (
     Header,
     Refusal,
     encode,
-    opened,
+    open_regular,
     parse,
     read_header,
     read_tensors,
@@ -93,7 +93,7 @@ class Spec(NamedTuple):
 
 def _affine(units: Callable[[Config], int]) -> Callable[[Config], Tensors]:
     def tensors(config: Config) -> Tensors:
-        weight = {"weight": (units(config), config["in_features"])}
+        weight: Tensors = {"weight": (units(config), config["in_features"])}
         return {**weight, "bias": (units(config),)} if config["bias"] else weight
 
     return tensors
@@ -169,8 +169,9 @@ def save(model: Module, path: str | os.PathLike[str], *, overwrite: bool = True)
     kept; the state of an optimiser is not. The same model gives the same bytes. The file appears
     whole or not at all, replacing an old one unless `overwrite=False`.
 
-    Raises `ModelFileError` for a model that cannot be rebuilt from the table of layers, with the way
-    out, and `OSError` where the disk is full or the folder not writable: the old file is untouched.
+    Raises `ModelFileError` for a model that cannot be rebuilt from the table of layers, with the
+    way out, and `OSError` where the disk is full or the folder not writable; the old file is then
+    untouched.
 
     >>> import os, tempfile
     >>> from chainrule import nn
@@ -199,7 +200,10 @@ def _encoded(model: Module) -> bytes:
     length = int.from_bytes(data[:8], "little")
     if length > MAX_HEADER:
         raise Refusal(f"its extra is too large: {length} bytes of header, at most {MAX_HEADER}")
-    _plan(parse(data[8 : 8 + length], len(data) - 8 - length))  # what save writes, load reads
+    try:  # what save writes, load reads
+        _plan(parse(data[8 : 8 + length], len(data) - 8 - length))
+    except Refusal as refusal:
+        raise Refusal(f"its layers and their arguments do not fit: the file {refusal}") from None
     return data
 
 
@@ -215,9 +219,9 @@ def _described(model: Module, place: str, depth: int) -> dict[str, Any]:
         inner = [_described(m, f"{place}.{k}" if place else str(k), depth + 1) for k, m in parts]
         return {"class": "Sequential", "layers": inner}
     spec = KNOWN.get(type(model).__name__)
-    if spec is None or type(model) is not spec.kind:
+    if spec is None or type(model) is not spec.kind or not isinstance(model, Layer):
         raise Refusal(f"layer {place} is a {type(model).__name__} of your own; {_WAY_OUT}")
-    return {"class": type(model).__name__, **spec.kind.config(model)}  # type: ignore[arg-type]
+    return {"class": type(model).__name__, **_plain(model.config(), place)}
 
 
 def _demand_own_weights(model: Module) -> None:
@@ -273,8 +277,8 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     """
     path = os.fspath(path)
     with _naming(path):
-        with opened(path) as (file, size):
-            header = read_header(file, size)
+        with open_regular(path) as file:
+            header = read_header(file)
             plan = _plan(header)
             tensors = read_tensors(file, header)
         model = _built(header.document["model"], iter(plan))
@@ -289,17 +293,20 @@ def _naming(path: str) -> Iterator[None]:
         yield
     except Refusal as refusal:
         raise ModelFileError(f"{str(path)!r} {refusal}") from None
+    except OSError as error:
+        raise ModelFileError(f"{str(path)!r} cannot be read ({error.strerror})") from None
     except MemoryError:
         raise ModelFileError(f"{str(path)!r} holds a model larger than the free memory") from None
 
 
 def _plan(header: Header) -> list[Planned]:
-    """The layers in order, their arguments checked and their tensors found in the header exactly."""
+    """The layers in order, their arguments checked, their tensors exactly those of the header."""
     document = header.document
     if document.get("format") != FORMAT or type(document["format"]) is not int:
         found = str(document.get("format"))[:20]
         raise Refusal(
-            f"has format {found}, and this version of chainrule reads format {FORMAT}; upgrade chainrule"
+            f"has format {found}, and this version of chainrule reads format {FORMAT};"
+            " upgrade chainrule"
         )
     if set(document) != {"format", "model", "extra", "sha256"}:
         raise Refusal("is altered: its document has not exactly format, model, extra and sha256")
@@ -328,7 +335,8 @@ def _planned(model: Any, place: str, depth: int) -> Iterator[Planned]:
         return
     if name not in KNOWN:
         guess = nearest(name, KNOWN)
-        raise Refusal(f"{where} is a {name[:60]!r}, not known here" + (f" ({guess}?)" if guess else ""))
+        hint = f" (did it say {guess!r}?)" if guess else ""
+        raise Refusal(f"{where} is a {name[:60]!r}, not known here{hint}")
     spec = KNOWN[name]
     if set(config) != set(spec.arguments):
         raise Refusal(f"{where}, a {name}, has not exactly the arguments of its class")
@@ -351,8 +359,8 @@ def _demand_tensors(plan: list[Planned], header: Header) -> None:
         entry = header.entries[name]
         if (entry.shape, entry.dtype) != (shape, dtype):
             raise Refusal(
-                f"is altered: tensor {name!r} is {entry.dtype} of shape {list(entry.shape)}, but its"
-                f" layer needs {dtype} of shape {list(shape)}"
+                f"is altered: tensor {name!r} is {entry.dtype} of shape {list(entry.shape)}, but"
+                f" its layer needs {dtype} of shape {list(shape)}"
             )
 
 

@@ -17,7 +17,7 @@ class Row(NamedTuple):
     name: str
     kind: str
     shape: Shape | None
-    count: int
+    size: int
     note: str
 
 
@@ -25,11 +25,12 @@ def table(model: Module, input_shape: int | Iterable[int] | None) -> str:
     """The rows under their headings and above their total; see `Module.summary`."""
     rows = list(_rows(model, "", _sample(input_shape), set()))
     cells = [("layer", "type", "output", "parameters", "")]
-    cells += [(r.name, r.kind, _shape(r.shape), f"{r.count:,}", r.note) for r in rows]
-    cells += [("total", "", "", f"{sum(row.count for row in rows):,}", "")]
+    cells += [(r.name, r.kind, _shape(r.shape), f"{r.size:,}", r.note) for r in rows]
+    cells += [("total", "", "", f"{sum(row.size for row in rows):,}", "")]
     wide = [max(len(row[k]) for row in cells) for k in range(4)]
     lines = [
-        f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c:<{wide[2]}}  {d:>{wide[3]}}{e}" for a, b, c, d, e in cells
+        f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c:<{wide[2]}}  {d:>{wide[3]}}{e}"
+        for a, b, c, d, e in cells
     ]
     return "\n".join(line.rstrip() for line in lines)
 
@@ -57,8 +58,9 @@ def _rows(module: Module, name: str, shape: Shape | None, seen: set[Parameter]) 
         kind = repr(module) if not parts else type(module).__name__
         yield Row(name or "–", kind, module.output_shape(shape), count, _pieces(module, count))
     for key, part in parts:
+        shape = shape if chain else None
         yield from _rows(part, f"{name}.{key}" if name else key, shape, seen)
-        shape = part.output_shape(shape) if chain else None
+        shape = part.output_shape(shape)
 
 
 def _pieces(module: Module, count: int) -> str:

@@ -14,8 +14,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -54,14 +53,12 @@ class Header(NamedTuple):
 # -- reading ----------------------------------------------------------------------------------
 
 
-@contextmanager
-def opened(path: str) -> Iterator[tuple[BinaryIO, int]]:
-    """The file and its size; folders, devices and pipes are refused before they can block."""
+def open_regular(path: str) -> BinaryIO:
+    """The file, open for reading; folders, devices and pipes are refused before they can block."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise Refusal("is no regular file; give the path of a model file")
-        with open(path, "rb") as file:
-            yield file, os.fstat(file.fileno()).st_size
+        return open(path, "rb")
     except FileNotFoundError:
         raise Refusal("no such file; check the path") from None
     except OSError as error:
@@ -70,16 +67,17 @@ def opened(path: str) -> Iterator[tuple[BinaryIO, int]]:
         raise Refusal("is not a possible path") from None
 
 
-def read_header(file: BinaryIO, size: int) -> Header:
-    """The checked header of a file of `size` bytes."""
+def read_header(file: BinaryIO) -> Header:
+    """The checked header of a file."""
+    size = os.fstat(file.fileno()).st_size
     start = file.read(8)
     if len(start) < 8:
         raise Refusal(f"is cut short: it has only {size} bytes; {RESAVE}")
     length = int.from_bytes(start, "little")
     if length > MAX_HEADER:
-        raise Refusal(f"is no model file, or altered: a header of {length} bytes is beyond any model")
+        raise Refusal(f"is no model file, or altered: its header would have {length} bytes")
     if length > size - 8:
-        raise Refusal(f"is cut short, or no model file: its header should have {length} bytes; {RESAVE}")
+        raise Refusal(f"is cut short: its header should have {length} bytes; {RESAVE}")
     raw = file.read(length)
     if len(raw) != length:
         raise Refusal(f"is cut short; {RESAVE}")
@@ -92,12 +90,14 @@ def parse(raw: bytes, room: int) -> Header:
     metadata = header.pop("__metadata__", None)
     entries = {name: _entry(name, facts, room) for name, facts in header.items()}
     _demand_every_byte(entries, room)
-    if not isinstance(metadata, dict) or set(metadata) != {KEY} or not isinstance(metadata[KEY], str):
+    text = metadata.get(KEY) if isinstance(metadata, dict) and len(metadata) == 1 else None
+    if not isinstance(text, str):
         raise Refusal(
             "was not written by chainrule's save: it has no architecture. Build the model, read the"
             " tensors with safetensors.numpy.load_file and give them to model.load_state_dict"
         )
-    return Header(raw, entries, strict_json(metadata[KEY].encode("utf-8", "replace"), "architecture"))
+    document = strict_json(text.encode("utf-8", "replace"), "architecture")
+    return Header(raw, entries, document)
 
 
 def strict_json(raw: bytes, what: str) -> dict[str, Any]:
@@ -105,8 +105,9 @@ def strict_json(raw: bytes, what: str) -> dict[str, Any]:
     try:
         if not raw.startswith(b"{"):
             raise ValueError("no JSON object")
+        text, number = raw.decode("utf-8"), _finite
         found = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite
+            text, object_pairs_hook=_unique, parse_constant=number, parse_float=number
         )
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)[:80]
@@ -141,7 +142,7 @@ def _entry(name: str, facts: Any, room: int) -> Entry:
         raise Refusal(f"{where} impossible offsets")
     begin, end = offsets
     if begin > end or end > room:
-        raise Refusal(f"is cut short or altered: tensor {name[:60]!r} lies outside the file; {RESAVE}")
+        raise Refusal(f"is cut short: tensor {name[:60]!r} lies outside the file; {RESAVE}")
     if end - begin != math.prod(shape) * ITEM_SIZES[dtype]:
         raise Refusal(f"{where} {end - begin} bytes, which is not what its shape and dtype need")
     return Entry(dtype, tuple(shape), begin, end)
@@ -171,20 +172,21 @@ def read_tensors(file: BinaryIO, header: Header) -> dict[str, np.ndarray[Any, An
     recorded = header.document.get("sha256")
     if not isinstance(recorded, str) or digest(header.raw, body, recorded) != recorded:
         raise Refusal(f"is altered or damaged: its contents do not match its digest; {RESAVE}")
-    return {
-        name: np.frombuffer(body, NUMPY_NAMES[e.dtype], math.prod(e.shape), e.begin).reshape(e.shape)
-        for name, e in header.entries.items()
-        if e.end > e.begin
-    }
+    return {name: _view(body, entry) for name, entry in header.entries.items()}
+
+
+def _view(body: bytes, entry: Entry) -> np.ndarray[Any, Any]:
+    size = math.prod(entry.shape)
+    return np.frombuffer(body, NUMPY_NAMES[entry.dtype], size, entry.begin).reshape(entry.shape)
 
 
 def digest(raw: bytes, body: bytes, recorded: str) -> str | None:
-    """SHA-256 of the whole file with the recorded digest blanked; None where that is not there once.
+    """SHA-256 of the file with the recorded digest blanked; None where that is no digest.
 
     It finds damage, not malice: whoever alters a file on purpose can write a new digest.
     """
     mark = recorded.encode("utf-8", "replace")
-    if len(mark) != len(BLANK) or raw.count(mark) != 1:
+    if len(mark) != len(BLANK):
         return None
     found = hashlib.sha256(len(raw).to_bytes(8, "little"))
     found.update(raw.replace(mark, BLANK.encode()))

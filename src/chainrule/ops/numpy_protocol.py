@@ -21,6 +21,8 @@ WORDS: dict[Callable[..., Any], str] = {
     np.prod: "prod",
     np.max: "max",
     np.min: "min",
+    np.amax: "max",
+    np.amin: "min",
     np.argmax: "argmax",
     np.argmin: "argmin",
     np.cumsum: "cumsum",

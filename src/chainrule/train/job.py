@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, ModelFileError, unknown
-from ..nn import Sequential, layers, optim
+from ..nn import Sequential, layers, optim, schedules
 from ..ops import gates
 from .arrays import Standardizer
 from .data import Table, split
@@ -44,6 +44,7 @@ class Settings:
     activation: str = "relu"
     optimizer: str = "adam"
     lr: float | None = None  # None: the optimiser's own
+    schedule: str = "cosine"  # or "constant"
     epochs: int = 60
     batch_size: int = 32
     weight_decay: float = 0.0
@@ -54,6 +55,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
             raise unknown("activation", self.activation, ACTIVATIONS)
+        if self.schedule not in ("cosine", "constant"):
+            raise unknown("schedule", self.schedule, ("cosine", "constant"))
         if any(units < 1 for units in self.hidden):
             raise DataError(f"hidden layers need at least one unit, got {list(self.hidden)}")
 
@@ -183,7 +186,7 @@ def train_table(
         predictor.standardizer(train.features),
         target,
         loss="softmax_cross_entropy" if table.task == "classification" else "squared_error",
-        optimizer=_optimizer(settings),
+        optimizer=_optimizer(settings, train.rows),
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         seed=settings.seed,
@@ -216,11 +219,13 @@ def network(inputs: int, outputs: int, settings: Settings) -> Sequential:
     return Sequential(*stack, layers.Linear(inputs, outputs), seed=settings.seed)
 
 
-def _optimizer(settings: Settings) -> Any:
-    options: dict[str, Any] = {} if settings.lr is None else {"lr": settings.lr}
-    if settings.weight_decay:
-        options["weight_decay"] = settings.weight_decay
-    return optim.get(settings.optimizer, **options)
+def _optimizer(settings: Settings, rows: int) -> Any:
+    """The optimiser by name; its learning rate falls to 0 along a half cosine, or stays."""
+    usual = optim.get(settings.optimizer)
+    lr = settings.lr if settings.lr is not None else usual.lr
+    steps = settings.epochs * -(-rows // settings.batch_size)
+    options = {"weight_decay": settings.weight_decay} if settings.weight_decay else {}
+    return type(usual)(lr=schedules.cosine(lr, steps) if settings.schedule == "cosine" else lr, **options)
 
 
 def _classification(scores: Floats, labels: Any, known: Any, classes: int) -> Score:

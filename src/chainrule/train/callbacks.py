@@ -1,0 +1,63 @@
+"""Callbacks: what a training run tells others, and how they end it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import quoted
+from .history import History
+
+__all__ = ["Callbacks", "Moment", "StopTraining"]
+
+Array = Any
+
+
+class StopTraining(Exception):
+    """Raise it in a callback to end training there; what has been learnt stays."""
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """What a callback is told: where the run is and what the last step did."""
+
+    model: Any
+    history: History
+    epoch: int  # 1, 2, …
+    step: int  # 1, 2, …, through all epochs
+    loss: float  # the step's, before its update
+    gradients: dict[str, Array]  # the step's, by parameter name
+
+
+class Callbacks:
+    """The callbacks' methods by event."""
+
+    EVENTS = ("on_step", "on_epoch", "on_end")
+
+    def __init__(self, callbacks: Iterable[Any]) -> None:
+        several = callbacks if isinstance(callbacks, Iterable) else [callbacks]
+        self.methods: dict[str, list[Any]] = {event: [] for event in self.EVENTS}
+        for callback in several:
+            found = [event for event in self.EVENTS if callable(getattr(callback, event, None))]
+            if not found:
+                raise TypeError(
+                    f"callback {quoted(callback)} has no method {', '.join(self.EVENTS)}"
+                )
+            for event in found:
+                self.methods[event].append(getattr(callback, event))
+
+    def tell(self, event: str, moment: Moment) -> bool:
+        """Call all of them; whether one asks to stop."""
+        answers = [self._ask(method, moment) for method in self.methods[event]]
+        return any(answers)
+
+    @staticmethod
+    def _ask(method: Any, moment: Moment) -> bool:
+        try:
+            answer = method(moment)
+        except StopTraining:
+            return True
+        return isinstance(answer, (bool, np.bool_)) and bool(answer)

@@ -1,0 +1,107 @@
+"""How a training run shows that it lives: a bar on a terminal, lines elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import quoted
+
+__all__ = ["Bar", "Lines", "Silent", "reporter"]
+
+REFRESH = 0.1  # seconds between two drawings of the bar
+
+
+class Silent:
+    """Shows nothing; the others do what they do in its methods."""
+
+    def step(self, epoch: int, steps: int) -> None:
+        """`steps` steps are done, the last of them in this epoch."""
+
+    def epoch(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        """An epoch is done, with these losses and metrics."""
+
+    def close(self) -> None:
+        """The run is over, for whatever reason."""
+
+
+class Lines(Silent):
+    """A line an epoch on stderr."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def epoch(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        """Print `epoch 3/20  loss 0.1234`."""
+        print(f"epoch {epoch}/{self.epochs}  {shown(numbers)}", file=sys.stderr, flush=True)
+
+
+class Bar(Silent):
+    """A bar on stderr, drawn ten times a second at most, that stays with the last numbers."""
+
+    def __init__(self, epochs: int, steps_per_epoch: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.epochs = epochs
+        self.drawn = time.monotonic()
+        self.bar: Any = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            auto_refresh=False,
+        )
+        total = epochs * steps_per_epoch
+        self.task = self.bar.add_task("", total=total, epoch=1, epochs=epochs, numbers="")
+        self.bar.start()
+
+    def step(self, epoch: int, steps: int) -> None:
+        """Move the bar, if the last drawing is old enough."""
+        now = time.monotonic()
+        if now - self.drawn >= REFRESH:
+            self.drawn = now
+            self.bar.update(self.task, completed=steps, epoch=epoch, refresh=True)
+
+    def epoch(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        """Keep the epoch's numbers for the next drawing."""
+        self.bar.update(self.task, epoch=epoch, numbers=shown(numbers))
+
+    def close(self) -> None:
+        """Draw the last state and leave it on the screen."""
+        self.bar.refresh()
+        self.bar.stop()
+
+
+def shown(numbers: Mapping[str, float]) -> str:
+    """The numbers in four digits, with their names.
+
+    >>> shown({"loss": 0.123456, "accuracy": 1.0})
+    'loss 0.1235  accuracy 1'
+    """
+    return "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+
+
+def reporter(progress: bool | None, epochs: int, steps_per_epoch: int) -> Silent:
+    """None: a bar if stderr is a terminal, else nothing. True: else lines. False: nothing.
+
+    >>> type(reporter(False, 1, 1)).__name__
+    'Silent'
+    """
+    if progress is not None and not isinstance(progress, bool):
+        raise ValueError(f"progress must be None, True or False, got {quoted(progress)}")
+    if progress is False:
+        return Silent()
+    if _on_terminal():
+        return Bar(epochs, steps_per_epoch)
+    return Lines(epochs) if progress else Silent()
+
+
+def _on_terminal() -> bool:
+    try:
+        return bool(sys.stderr.isatty())
+    except (AttributeError, ValueError):  # no stderr, or a closed one
+        return False
