@@ -24,7 +24,7 @@ from .terminal import console, number, plain_json, spark, table
     multiple=True,
     type=click.IntRange(min=1),
     metavar="UNITS",
-    help="A hidden layer; repeat for more. Default: 64.",
+    help="A hidden layer; repeat for more. Default: 64, or 128 and 64 from a thousand rows on.",
 )
 @click.option("--linear", is_flag=True, help="No hidden layer.")
 @click.option(
@@ -39,9 +39,10 @@ from .terminal import console, number, plain_json, spark, table
 @click.option(
     "--lr",
     type=click.FloatRange(min=0, min_open=True),
-    help="Learning rate. Default: the optimiser's.",
+    help="Learning rate. Default: 0.003 for adam.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), default=60, show_default=True)
+@click.option("--schedule", default="cosine", show_default=True, help="cosine or constant.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Default: about 2000 steps.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--weight-decay", type=click.FloatRange(min=0), default=0.0, show_default=True)
 @click.option(
@@ -76,9 +77,8 @@ def train(
     """
     from ..train.job import Settings, train_table
 
-    hidden = () if linear else (options.pop("hidden") or (64,))
-    options.pop("hidden", None)
-    settings = Settings(hidden=tuple(hidden), **options)
+    layers = options.pop("hidden")
+    settings = Settings(hidden=() if linear else layers or None, **options)
     rows = read_table(data, target, task)
     path = output or f"{rows.name}.safetensors"
     _refuse_overwriting(path, force)

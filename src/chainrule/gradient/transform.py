@@ -207,14 +207,27 @@ def vjp(function: Function, *primals: Any) -> tuple[Any, Function]:
     """
     trace = _Trace(function, primals, range(len(primals)))
     output = trace.run()
+    parts = [part for _, part in leaves(output)]
 
     def pull(upstream: Any) -> Any:
-        if isinstance(upstream, Tensor):
+        ups = [u for _, u in leaves(upstream)] if len(parts) != 1 else [upstream]
+        if len(ups) != len(parts):
+            raise ShapeError(f"the result has {len(parts)} arrays, the upstream {len(ups)}")
+        if any(isinstance(u, Tensor) for u in ups):
             trace.symbolic = True
-        gradients = trace.pull(output, trace.start(output, upstream))
-        return trace.structure(gradients, single=len(primals) == 1)
+        each = [trace.pull(p, trace.start(p, u)) for p, u in zip(parts, ups, strict=True)]
+        return trace.structure(
+            [_total(column) for column in zip(*each, strict=True)], len(primals) == 1
+        )
 
-    return _value_of(output, trace), pull
+    return rebuilt(output, iter([_value_of(part, trace) for part in parts])), pull
+
+
+def _total(terms: Sequence[Any]) -> Any:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
 
 
 def jvp(function: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -272,6 +285,10 @@ def jacobian(function: Function, argnums: int | Sequence[int] = 0) -> Function:
         numbers, single = _numbers(argnums, args)
         trace = _Trace(function, args, numbers)
         output = trace.run(**keywords)
+        parts = [rows_of(trace, part, single) for _, part in leaves(output)]
+        return rebuilt(output, iter(parts))
+
+    def rows_of(trace: _Trace, output: Any, single: bool) -> Any:
         shape = np.shape(output.value if isinstance(output, Tensor) else output)
         size = int(np.prod(shape, dtype=np.int64))
         rows = []

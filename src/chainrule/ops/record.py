@@ -114,10 +114,10 @@ class Operation:
     def __call__(self, *args: Any, **params: Any) -> Any:
         if self.arity is not None and len(args) != self.arity:
             args = self._bind(args, params)
+        args = tuple([gathered(x) if isinstance(x, (list, tuple)) else x for x in args])
         for value in args:
             if isinstance(value, Tensor):
                 return self.record(args, params)
-        args = tuple([np.asarray(x) if isinstance(x, (list, tuple)) else x for x in args])
         return (self.facts.plain or self.value)(*args, **self._complete(params, args))
 
     def record(self, args: Sequence[Any], params: Mapping[str, Any]) -> Tensor:
@@ -205,7 +205,7 @@ class Unary(Operation):
 
     def __call__(self, x: Any) -> Any:
         if not isinstance(x, Tensor):
-            return self.value(np.asarray(x) if isinstance(x, (list, tuple)) else x)
+            return self(gathered(x)) if isinstance(x, (list, tuple)) else self.value(x)
         return record(self, (x,), _NO_PARAMS, self.value(x.value), self.differentiable)
 
 
@@ -228,6 +228,9 @@ class Binary(Operation):
         return record(self, (x, y), _NO_PARAMS, value, self.differentiable)
 
     def _plain(self, x: Any, y: Any) -> Any:
+        if isinstance(x, (list, tuple)) or isinstance(y, (list, tuple)):
+            x, y = (gathered(v) if isinstance(v, (list, tuple)) else v for v in (x, y))
+            return self(x, y)
         if isinstance(x, _NUMPY) or (isinstance(y, _NUMPY) and isinstance(x, (int, float))):
             return self.value(x, y)  # Python's operator is NumPy's, and faster on scalars
         return (self.facts.plain or self.value)(x, y)
@@ -374,6 +377,16 @@ def describe(facts: Facts) -> str:
     return "\n".join(lines)
 
 
+def gathered(values: Sequence[Any]) -> Any:
+    """A list as an array; tensors anywhere in it are stacked, so that none is lost."""
+    if not any(isinstance(x, (Tensor, list, tuple)) for x in values):
+        return np.asarray(values)
+    parts = [gathered(x) if isinstance(x, (list, tuple)) else x for x in values]
+    if any(isinstance(x, Tensor) for x in parts):
+        return vocabulary.stack(parts)
+    return np.asarray(values)
+
+
 def constant(value: Any, name: str = "") -> Tensor:
     """A plain number or array as a constant of the circuit.
 
@@ -382,6 +395,8 @@ def constant(value: Any, name: str = "") -> Tensor:
     """
     if isinstance(value, (float, int)):
         return Tensor(value, requires_grad=False)
+    if isinstance(value, (list, tuple)) and isinstance(made := gathered(value), Tensor):
+        return made
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         what = "complex numbers" if array.dtype.kind == "c" else f"values of type {array.dtype}"

@@ -40,12 +40,12 @@ _INITIALISERS = {"tanh": "glorot_uniform", "sigmoid": "glorot_uniform", "selu": 
 class Settings:
     """How to train; the defaults suit tables of a hundred to some ten thousand rows."""
 
-    hidden: tuple[int, ...] = (64,)
+    hidden: tuple[int, ...] | None = None  # None: (128, 64) from a thousand rows on, else (64,)
     activation: str = "relu"
     optimizer: str = "adam"
-    lr: float | None = None  # None: the optimiser's own
+    lr: float | None = None  # None: 0.003 for adam and adamw, the optimiser's own for others
     schedule: str = "cosine"  # or "constant"
-    epochs: int = 60
+    epochs: int | None = None  # None: about 2000 steps, from 40 to 200 epochs
     batch_size: int = 32
     weight_decay: float = 0.0
     dropout: float = 0.0
@@ -57,8 +57,16 @@ class Settings:
             raise unknown("activation", self.activation, ACTIVATIONS)
         if self.schedule not in ("cosine", "constant"):
             raise unknown("schedule", self.schedule, ("cosine", "constant"))
-        if any(units < 1 for units in self.hidden):
-            raise DataError(f"hidden layers need at least one unit, got {list(self.hidden)}")
+        if any(units < 1 for units in self.hidden or ()):
+            raise DataError(f"hidden layers need at least one unit, got {list(self.hidden or ())}")
+
+    def resolved(self, rows: int) -> Settings:
+        """The same with what depends on the number of training rows filled in."""
+        epochs = self.epochs or min(200, max(40, round(2000 * self.batch_size / rows)))
+        hidden = self.hidden if self.hidden is not None else ((128, 64) if rows >= 1000 else (64,))
+        usual = 3e-3 if self.optimizer.startswith("adam") else optim.get(self.optimizer).lr
+        lr = self.lr if self.lr is not None else usual
+        return dataclasses.replace(self, epochs=epochs, hidden=hidden, lr=lr)
 
 
 @dataclass(frozen=True)
@@ -177,6 +185,7 @@ def train_table(
     """
     settings = settings or Settings()
     train, held_out = split(table, settings.held_out, settings.seed)
+    settings = settings.resolved(train.rows)
     predictor = _untrained(train, settings)
     target = train.target
     if table.task == "regression":
@@ -187,7 +196,7 @@ def train_table(
         target,
         loss="softmax_cross_entropy" if table.task == "classification" else "squared_error",
         optimizer=_optimizer(settings, train.rows),
-        epochs=settings.epochs,
+        epochs=settings.epochs or 1,
         batch_size=settings.batch_size,
         seed=settings.seed,
         callbacks=list(callbacks),
@@ -211,7 +220,7 @@ def network(inputs: int, outputs: int, settings: Settings) -> Sequential:
     """A dense network: hidden layers with their activation, and a linear output layer."""
     init = _INITIALISERS.get(settings.activation, "he_uniform")
     stack: list[Any] = []
-    for units in settings.hidden:
+    for units in settings.hidden or ():
         stack += [layers.Linear(inputs, units, init=init), ACTIVATIONS[settings.activation]()]
         if settings.dropout:
             stack.append(layers.Dropout(settings.dropout))
@@ -221,11 +230,11 @@ def network(inputs: int, outputs: int, settings: Settings) -> Sequential:
 
 def _optimizer(settings: Settings, rows: int) -> Any:
     """The optimiser by name; its learning rate falls to 0 along a half cosine, or stays."""
-    usual = optim.get(settings.optimizer)
-    lr = settings.lr if settings.lr is not None else usual.lr
-    steps = settings.epochs * -(-rows // settings.batch_size)
+    kind = type(optim.get(settings.optimizer))
+    steps = (settings.epochs or 1) * -(-rows // settings.batch_size)
+    lr: Any = settings.lr
     options = {"weight_decay": settings.weight_decay} if settings.weight_decay else {}
-    return type(usual)(lr=schedules.cosine(lr, steps) if settings.schedule == "cosine" else lr, **options)
+    return kind(lr=schedules.cosine(lr, steps) if settings.schedule == "cosine" else lr, **options)
 
 
 def _classification(scores: Floats, labels: Any, known: Any, classes: int) -> Score:
