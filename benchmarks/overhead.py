@@ -238,23 +238,22 @@ def diamonds(library: Library, nodes: int) -> Callable[[], Any]:
 
 def growth(libraries: Sequence[Library], quick: bool) -> Section:
     """Time a node for ever longer circuits: a linear engine keeps it."""
-    sizes = [10**3, 10**4, 10**5, 10**6][: 3 if quick else 4]
+    sizes = [10**3, 10**4, 10**5, 10**6]
     section = Section(
         "(d) Growth: µs a node",
         ["circuit", "library", "nodes", "forward", "÷ 10³", "backward", "÷ 10³"],
     )
     for shape in (chain, diamonds):
         for library in libraries:
-            lengths = [n for n in sizes if n <= library.deepest]
-            _growth_rows(section, library, shape, lengths, quick)
+            longest = library.deepest // (10 if quick else 1)
+            lengths = [n for n in sizes if n <= max(longest, 10**3)]
+            _growth_rows(section, library, shape, lengths)
     section.notes = ["The others are asked for 10⁵ nodes at most; micrograd recurses: 10³."]
     return section
 
 
-def _growth_rows(
-    section: Section, library: Library, shape: Any, sizes: list[int], quick: bool
-) -> None:
-    rounds = 3 if quick else 5
+def _growth_rows(section: Section, library: Library, shape: Any, sizes: list[int]) -> None:
+    rounds = 3
     deep = sys.getrecursionlimit()
     sys.setrecursionlimit(max(deep, 5000))  # micrograd's 10³ nodes need a little more than usual
     runs = {str(n): _per_node(library, shape(library, n), n, sizes[-1]) for n in sizes}
@@ -299,17 +298,17 @@ def memory(libraries: Sequence[Library], quick: bool) -> Section:
     """Bytes a node of a scalar chain, each library in a fresh process."""
     nodes = 10**5 if quick else 10**6
     section = Section(
-        f"(e) Memory of {nodes:,} scalar nodes, bytes a node",
-        ["library", "by the process", "by Python's allocator", "after backward"],
+        "(e) Memory of a chain of scalars, bytes a node",
+        ["library", "nodes", "by the process", "by Python's allocator", "after backward"],
     )
     for library in libraries:
-        n = min(nodes, library.deepest) if library.name != "PyTorch" else nodes
+        n = min(nodes, library.deepest)
         if n < 10**5:
             section.notes.append(f"{library.name}: chains of {n:,} nodes are too short to weigh.")
             continue
         found = json.loads(common.fresh(__file__, "--weigh", library.name, str(n)).stdout)
         keys = ("process", "allocator", "allocator_after_backward")
-        section.rows.append([library.name, *(number(found[k]) for k in keys)])
+        section.rows.append([library.name, f"{n:,}", *(number(found[k]) for k in keys)])
         section.data[library.name] = {**found, "nodes": n}
     value = sys.getsizeof(np.float64(1.0))
     net = section.data["chainrule"]["allocator"] - value
@@ -406,7 +405,10 @@ def introduction(libraries: Sequence[Library], missing: Sequence[str]) -> list[s
         lines.append(f"torch threads: {torch.get_num_threads()}")
     if missing:
         lines.append(f"Not installed here, so not compared: {', '.join(missing)}")
-    lines.append("Medians of interleaved rounds; the garbage collector is enabled.")
+    lines.append(
+        f"Medians of interleaved rounds, {common.clock_name()} time;"
+        " the garbage collector is enabled."
+    )
     return lines
 
 
@@ -451,6 +453,9 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds, shorter chains")
+    parser.add_argument(
+        "--clock", choices=common.CLOCKS, default="wall", help="what to count; wall time by default"
+    )
     parser.add_argument("--json", metavar="FILE", help="write every figure to FILE as well")
     everything = ",".join(EXPERIMENTS)
     parser.add_argument("--only", default=everything, help=f"some of {everything}")
@@ -470,6 +475,7 @@ def report(chosen: Sequence[str], quick: bool) -> dict[str, Any]:
     print("\n".join(conclusion(sections, before)))
     return {
         "machine": common.machine(),
+        "clock": common.clock_name(),
         "numpy": np.__version__,
         "libraries": {x.name: x.version for x in libraries},
         "missing": missing,
@@ -488,6 +494,7 @@ def main() -> None:
     unknown = [name for name in chosen if name not in EXPERIMENTS]
     if unknown:
         sys.exit(f"no experiment is named {', '.join(unknown)}; there are {', '.join(EXPERIMENTS)}")
+    common.choose_clock(asked.clock)
     figures = report(chosen, asked.quick)
     if asked.json:
         Path(asked.json).write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 import chainrule as cr
 import mp_reading
-from chainrule.circuit import Tensor
+from chainrule.circuit import Tensor, circuit_of
 from chainrule.gradient import flow_back
 from chainrule.gradient.check import check_grad
 from chainrule.ops import Composed, Operation
@@ -539,6 +539,27 @@ def test_gradient_keeps_float32(op: Operation) -> None:
             assert_near(single[leaves[k]], double[wide[k]], DERIVATIVE[np.float32], what=op.name)
 
 
+@each([op for op in POINTWISE if op.name != "astype"])
+@pytest.mark.parametrize("shape", [(), (5,)], ids=str)
+def test_a_rule_computes_in_the_input_s_precision(op: Operation, shape: tuple[int, ...]) -> None:
+    """No float64 on the way: cast back at the end it would be right, but slow when compiled."""
+    for setting in settings_of(op):
+        inputs = sample(op, [shape] * (op.arity or 1), dtype=np.float32)
+        leaves = [as_variable(x) for x in inputs]
+        out = op(*leaves, **setting.params)
+        found = flow_back(out, cr.tensor(np.ones(shape, np.float32), requires_grad=False))
+        for k in wanted_positions(op):
+            wide = [n for n in circuit_of(found[leaves[k]]) if n.op and n.dtype == np.float64]
+            assert wide == []
+
+
+@pytest.mark.parametrize("exponent", [2, 3.0, -1, 0.5])
+def test_a_power_with_a_plain_exponent_stays_float32(exponent: float) -> None:
+    x = cr.tensor(np.array([0.5, 2.0], dtype=np.float32))
+    found = flow_back(x**exponent, cr.tensor(np.ones(2, np.float32), requires_grad=False))
+    assert all(n.dtype == np.float32 for n in circuit_of(found[x]) if n.op)
+
+
 @each_call([c for c in CALLS if c[0].facts.pull])
 def test_structural_gradient_keeps_float32(op: Operation, setting: Setting) -> None:
     inputs = sample(op, setting.shapes, dtype=np.float32)
@@ -611,6 +632,24 @@ def test_extremes_of_stable_functions(loud: None, name: str, dtype: Any) -> None
         with np.errstate(under="ignore"):
             assert_near(gradient, slope, DERIVATIVE[dtype], what=f"{name}′({x!r})")
         assert np.isfinite(gradient)
+
+
+@pytest.mark.parametrize("name", STABLE)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arrays_agree_with_scalars_at_extremes(loud: None, name: str, dtype: Any) -> None:
+    """Scalars may go a faster way than arrays."""
+    function = cr.registry[name]
+    info = np.finfo(dtype)
+    xs = [x for x in _extremes(dtype) if abs(x) < info.max / 2]
+    xs = np.array([*xs, np.inf, -np.inf, np.nan, -0.0], dtype=dtype)
+    leaf = cr.tensor(xs)
+    out = function(leaf)
+    gradient = out.backward(np.ones(out.shape))[leaf]
+    for k, x in enumerate(xs):
+        alone = cr.tensor(x)
+        single = function(alone)
+        assert_near(out.value[k], single.value, VALUE[dtype], what=f"{name}({x})")
+        assert_near(gradient[k], single.backward()[alone], VALUE[dtype], what=f"{name}′({x})")
 
 
 @pytest.mark.parametrize("name", STABLE)

@@ -599,10 +599,10 @@ def test_xor_with_eight_hidden_units():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("hidden", "transfer", "epochs", "least"),
-    [(8, nn.Sigmoid, 400, 29), (2, nn.Tanh, 500, 10), (2, nn.Sigmoid, 1000, 10)],
+    [(8, nn.Sigmoid, 400, 29), (2, nn.Tanh, 500, 15), (2, nn.Sigmoid, 1000, 18)],
 )
 def test_xor_with_other_nets(hidden, transfer, epochs, least):
-    # two units can stop in a local minimum: about half of the seeds do
+    # two units can stop in a local minimum: measured 17 (tanh) and 21 (sigmoid) of 30 solved
     assert sum(solves_xor(hidden, transfer, seed, epochs) for seed in range(30)) >= least
 
 

@@ -383,8 +383,8 @@ class Parameter(Tensor):
         self.updated = 0
 
     def rebind(self, value: Any) -> None:
-        """Give the parameter a new value of the same shape and dtype."""
-        new = np.asarray(value, dtype=self.dtype)
+        """Give the parameter a copy of a new value, of the same shape, in the same dtype."""
+        new = np.array(value, dtype=self.dtype)
         if new.shape != self.shape:
             raise ValueError(
                 f"parameter {self.name or ''} has shape {self.shape}; it cannot become {new.shape}"

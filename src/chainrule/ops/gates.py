@@ -110,7 +110,7 @@ def _leaky_relu(x: Value, negative_slope: float = 0.01) -> Value:
 leaky_relu = _gate(
     "leaky_relu", _leaky_relu,
     lambda x, negative_slope: ops.where(x > 0, x, negative_slope * x),
-    lambda x, out, negative_slope: ops.where(ops.greater(x, 0), 1.0, negative_slope), "0.5",
+    lambda x, out, negative_slope: ops.where(ops.greater(x, 0), out.dtype.type(1), negative_slope), "0.5",
     meaning="leaky_relu(x, negative_slope=0.01) = x for x > 0, else negative_slope·x",
     symbol="leaky", source=SLIDES + " (0.01 on one slide, 0.1 on another)",
     kinks=(Kink("x = 0", "negative_slope", "the left-hand derivative, as in PyTorch", at=0.0),),

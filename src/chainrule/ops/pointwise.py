@@ -118,7 +118,7 @@ power = operation(
     arity=2,
     # x⁰ is 1 at x = 0 too: with exponent 0 the derivative is 0, and 0·0⁻¹ must not make a NaN of it
     local=(
-        lambda x, y, out: y * x ** ops.where(ops.equal(y, 0), 1, y - 1),
+        lambda x, y, out: y * x ** ops.where(ops.equal(y, 0), out.dtype.type(1), y - 1),
         lambda x, y, out: (
             out
             * ops.log(ops.where(ops.logical_and(ops.equal(x, 0), ops.greater_equal(y, 0)), 1, x))
@@ -255,7 +255,7 @@ where = operation(
 def _extreme(name: str, ufunc: Any, first_loses: str, second_loses: str, sign: str) -> Any:
     def local(word: str) -> Any:
         return lambda x, y, out: ops.where(
-            getattr(ops, word)(x, y), 0.0, ops.where(ops.equal(x, y), 0.5, 1.0)
+            getattr(ops, word)(x, y), 0.0, ops.where(ops.equal(x, y), 0.5, out.dtype.type(1))
         )
 
     return operation(

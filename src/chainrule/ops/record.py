@@ -162,7 +162,10 @@ class Operation:
                 raise TypeError(f"{self.name}() has no argument '{name}'; it takes {known}")
         complete = {**self.defaults, **params}
         if self.facts.prepare is not None:
-            complete = self.facts.prepare([np.shape(x) for x in values], **complete)
+            try:
+                return self.facts.prepare([np.shape(x) for x in values], **complete)
+            except np.exceptions.AxisError as error:
+                raise np.exceptions.AxisError(f"{self.name}: {error}") from None
         return complete
 
     def _misfit(self, inputs: Sequence[Tensor], error: Exception) -> Exception:
@@ -433,7 +436,9 @@ def tensor(
     try:
         array = np.array(value, dtype=dtype)
     except (ValueError, TypeError) as error:
-        raise TraceError(f"tensor: not a rectangular array of numbers: {error}") from error
+        ragged = "inhomogeneous" in str(error)
+        why = "its rows differ in length" if ragged else str(error)
+        raise TraceError(f"tensor: not a rectangular array of numbers: {why}") from error
     if array.dtype.kind not in "fiub":
         what = "complex numbers" if array.dtype.kind == "c" else f"values of type {array.dtype}"
         raise TraceError(f"tensor: {what} are not supported; use real numbers")
@@ -442,7 +447,7 @@ def tensor(
     floating = array.dtype.kind == "f"
     if requires_grad and not floating:
         raise TraceError(
-            f"a {array.dtype} array has no gradient; use .astype(float), or requires_grad=False"
+            f"an array of {array.dtype} has no gradient; use .astype(float), or requires_grad=False"
         )
     return Tensor(
         array[()], requires_grad=floating if requires_grad is None else requires_grad, name=name
@@ -452,7 +457,9 @@ def tensor(
 def advice(name: str, inputs: Sequence[Tensor], error: Exception) -> str:
     """Which axis is at fault, and what would mend it."""
     shapes = [x.shape for x in inputs]
-    if name == "matmul" and len(shapes) == 2 and all(shapes):
+    if name == "matmul" and not all(shapes):
+        return "a scalar has no axis to sum over; multiply by it with *"
+    if name == "matmul":
         a, b = shapes
         inner = b[-2] if len(b) > 1 else b[-1]
         if a[-1] != inner:

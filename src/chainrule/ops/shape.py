@@ -201,7 +201,17 @@ def _concatenate(*arrays: Value, axis: int = 0) -> Value:
 
 
 def _prepare_concatenate(shapes: Sequence[Shape], axis: int) -> dict[str, Any]:
-    return {"axis": canonical_axes(axis, len(shapes[0]))[0]}
+    axis = canonical_axes(axis, len(shapes[0]))[0]
+    first = shapes[0]
+    for number, shape in enumerate(shapes):
+        if len(shape) != len(first) or any(
+            n != m for k, (n, m) in enumerate(zip(first, shape, strict=True)) if k != axis
+        ):
+            raise ShapeError(
+                f"concatenate: array {number} of shape {shape} does not fit the first, of shape"
+                f" {first}: all axes but {axis} must agree"
+            )
+    return {"axis": axis}
 
 
 def _offset(shapes: Sequence[Shape], position: int, axis: int) -> int:

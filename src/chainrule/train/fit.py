@@ -242,8 +242,9 @@ def _train(
     began = time.perf_counter()
     try:
         with _training_mode(run.model, plan.seed), _interrupts() as interrupt:
+            loop = _Loop(run, plan, gauges, callbacks, show, history, interrupt)
             try:
-                history.stopped = _epochs(run, plan, gauges, callbacks, show, history, interrupt)
+                history.stopped = loop.epochs()
             except KeyboardInterrupt:
                 run.finish()
                 history.stopped = "interrupted"
@@ -255,41 +256,55 @@ def _train(
     return history
 
 
-def _epochs(
-    run: _Run,
-    plan: _Plan,
-    gauges: _Gauges,
-    callbacks: Callbacks,
-    show: Silent,
-    history: History,
-    interrupt: _Interrupt,
-) -> str | None:
-    """Every epoch; why they ended early, or None."""
-    for epoch in range(1, plan.epochs + 1):
-        total = 0.0
-        for X, y in plan.batches(epoch):
+@dataclass(frozen=True)
+class _Loop:
+    """Epochs of steps; each method says why the run ended early, or None."""
+
+    run: _Run
+    plan: _Plan
+    gauges: _Gauges
+    callbacks: Callbacks
+    show: Silent
+    history: History
+    interrupt: _Interrupt
+
+    def epochs(self) -> str | None:
+        """Every epoch."""
+        for epoch in range(1, self.plan.epochs + 1):
+            if stopped := self.steps(epoch) or self.end_of(epoch):
+                return stopped
+        return None
+
+    def steps(self, epoch: int) -> str | None:
+        """Every batch of an epoch, and its mean loss over rows."""
+        run, history, total = self.run, self.history, 0.0
+        for X, y in self.plan.batches(epoch):
             value = run.step(X, y)
             if not math.isfinite(value):
                 raise _diverged(run, f"the loss is {value}", history.steps + 1, epoch)
             total += value * len(X)
             history.step_loss.append(value)
-            show.step(epoch, history.steps)
-            if callbacks.methods["on_step"] and callbacks.tell(
-                "on_step", _moment(run, history, epoch)
-            ):
-                return "callback"
-            if interrupt.asked:
-                return "interrupted"
+            self.show.step(epoch, history.steps)
+            if stopped := self.asked("on_step", epoch):
+                return stopped
         if run.went_wrong():
             raise _diverged(run, "a parameter is not finite", history.steps, epoch)
-        history.loss.append(total / len(plan.X))
-        gauges.read(history)
-        show.epoch(epoch, history.last())
-        if callbacks.tell("on_epoch", _moment(run, history, epoch)):
+        history.loss.append(total / len(self.plan.X))
+        return None
+
+    def end_of(self, epoch: int) -> str | None:
+        """What an epoch is measured by, and who is told."""
+        self.gauges.read(self.history)
+        self.show.epoch(epoch, self.history.last())
+        return self.asked("on_epoch", epoch)
+
+    def asked(self, event: str, epoch: int) -> str | None:
+        """Whether a callback or Ctrl-C ends the run."""
+        if self.callbacks.methods[event] and self.callbacks.tell(
+            event, _moment(self.run, self.history, epoch)
+        ):
             return "callback"
-        if interrupt.asked:  # pressed since the last step
-            return "interrupted"
-    return None
+        return "interrupted" if self.interrupt.asked else None
 
 
 def _moment(run: _Run, history: History, epoch: int) -> Moment:

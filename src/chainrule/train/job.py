@@ -94,7 +94,9 @@ class Trained:
 
     def save(self, path: str) -> None:
         """Write the network, its schema and its scaling to one file."""
-        self.predictor.save(path, score=dataclasses.asdict(self.score))
+        score = dataclasses.asdict(self.score)  # JSON has no NaN: R² of a constant target is null
+        known = {k: None if isinstance(v, float) and v != v else v for k, v in score.items()}
+        self.predictor.save(path, score=known)
 
 
 class Predictor:
