@@ -527,9 +527,9 @@ def outcome(text: str) -> bool:
 
 def duration(text: str) -> float:
     def once() -> float:
-        start = time.perf_counter()
+        start = time.thread_time()
         outcome(text)
-        return time.perf_counter() - start
+        return time.thread_time() - start
 
     first = once()
     return first if first < LIMIT else min(once() for _ in range(5))
@@ -769,9 +769,9 @@ def survive(seed: int, count: int) -> None:
     slow: list[str] = []
     with guarded():
         for text in generated(seed, count):
-            start = time.perf_counter()
+            start = time.thread_time()
             accepted += outcome(text)
-            if time.perf_counter() - start > LIMIT:
+            if time.thread_time() - start > LIMIT:
                 slow.append(text)
         assert all(duration(text) < LIMIT for text in slow)
     assert 0.1 < accepted / count < 0.9  # both sides of the gate were visited

@@ -2,7 +2,7 @@
 
 from .node import Parameter, Tensor, record
 from .order import circuit_of
-from .state import OFF, Group, no_grad, state
+from .state import OFF, Group, enter_group, no_grad, state
 from .vocabulary import vocabulary
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Parameter",
     "Tensor",
     "circuit_of",
+    "enter_group",
     "no_grad",
     "record",
     "state",

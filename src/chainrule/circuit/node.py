@@ -149,13 +149,13 @@ class Tensor:
     def item(self) -> Any:
         """The value of a one-element tensor as a Python number."""
         if self.requires_grad:
-            lose(".item()")
+            lose(self, ".item()")
         return np.asarray(self.value).item()
 
     def tolist(self) -> Any:
         """The value as nested lists of Python numbers."""
         if self.requires_grad:
-            lose(".tolist()")
+            lose(self, ".tolist()")
         return np.asarray(self.value).tolist()
 
     def detach(self) -> Tensor:
@@ -164,12 +164,12 @@ class Tensor:
 
     def __float__(self) -> float:
         if self.requires_grad:
-            lose("float()")
+            lose(self, "float()")
         return float(self._single("float()"))
 
     def __int__(self) -> int:
         if self.requires_grad:
-            lose("int()")
+            lose(self, "int()")
         return int(self._single("int()"))
 
     def __bool__(self) -> bool:
@@ -190,7 +190,7 @@ class Tensor:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         if self.requires_grad:
-            lose("np.asarray()")
+            lose(self, "np.asarray()")
         if dtype is not None and np.dtype(dtype) != self.dtype:
             if copy is False:
                 raise ValueError(f"a {self.dtype} tensor needs a copy to become {np.dtype(dtype)}")
@@ -364,7 +364,7 @@ def record(
     node.requires_grad = requires_grad and differentiable
     node.group = group
     node._gradient = None
-    node._mark = user_frame(3)
+    node._mark = user_frame(3) if group is None else group.mark
     return node
 
 

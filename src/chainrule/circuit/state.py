@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 
+Mark = tuple[CodeType, int]
+
+
 class Group(NamedTuple):
-    """The label that the nodes of one call of a composed function share."""
+    """The label that the nodes of one call share: of a composed function, or of a module."""
 
     name: str
     number: int
+    mark: Mark | None = None  # the line of the call, found once for all its nodes
 
 
 class Site(NamedTuple):
@@ -33,6 +38,7 @@ class Site(NamedTuple):
 class Loss(NamedTuple):
     """A place where a traced tensor was turned into a plain value, out of the circuit's sight."""
 
+    tensor: Any
     how: str
     site: Site
 
@@ -49,9 +55,6 @@ class State(threading.local):
 
 
 state = State()
-
-
-Mark = tuple[CodeType, int]
 
 
 def user_frame(depth: int = 1) -> Mark:
@@ -78,12 +81,26 @@ def site_of(mark: Mark | None) -> Site | None:
     return Site(code.co_filename, line)
 
 
-def lose(how: str) -> None:
+def lose(tensor: Any, how: str) -> None:
     """Remember that a traced tensor became a plain value here (only inside a transformation)."""
     if state.losses is not None:
         site = site_of(user_frame(2))
         assert site is not None
-        state.losses.append(Loss(how, site))
+        state.losses.append(Loss(tensor, how, site))
+
+
+_group_numbers = itertools.count(1).__next__
+
+
+def enter_group(name: str) -> Group | None:
+    """Label what is recorded from here on, unless an outer call does; returns what to go back to.
+
+    The outermost name is the one that the user wrote: `cr.std(x)`, not the `mean` inside it.
+    """
+    before = state.group
+    if before is None:
+        state.group = Group(name, _group_numbers(), user_frame(3))
+    return before
 
 
 @contextmanager

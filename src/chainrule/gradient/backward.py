@@ -119,11 +119,13 @@ def sum_to(x: Any, shape: tuple[int, ...]) -> Any:
     """The adjoint of broadcasting: add up the copies, back to `shape`."""
     extra = len(x.shape) - len(shape)
     axes = tuple(
-        k for k, n in enumerate(x.shape) if k < extra or (shape[k - extra] == 1 and n != 1)
+        [k for k, n in enumerate(x.shape) if k < extra or (shape[k - extra] == 1 and n != 1)]
     )
+    if not isinstance(x, Tensor):
+        summed = np.add.reduce(x, axis=axes, keepdims=True).reshape(shape) if axes else x
+        return summed if shape else summed[()]
     summed = ops.sum(x, axis=axes, keepdims=True) if axes else x
-    summed = ops.reshape(summed, shape) if summed.shape != shape else summed
-    return summed if summed.shape or isinstance(summed, Tensor) else summed[()]
+    return ops.reshape(summed, shape) if summed.shape != shape else summed
 
 
 def _leading_to(wanted: Collection[Tensor], nodes: list[Tensor]) -> set[Tensor]:
@@ -202,8 +204,10 @@ def why_missing(output: Tensor, tensor: Any) -> str:
         if tensor.op is not None:
             return f"{name} has no gradient: {tensor.op.name} lets no gradient pass"
         return f"{name} has no gradient: it is a constant (requires_grad=False, or detached)"
-    for node in circuit_of(output):
-        if not node.requires_grad and node.op is not None and tensor in circuit_of(node):
+    nodes = circuit_of(output)
+    above = _leading_to([tensor], nodes)
+    for node in nodes:
+        if node in above and node.op is not None and not node.requires_grad:
             where = f" ({node.site})" if node.site else ""
             return (
                 f"{name} has no gradient: every path to it passes {node.op.name}{where}, a blocker"

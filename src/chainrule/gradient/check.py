@@ -108,6 +108,16 @@ def check_grad(
     return report
 
 
+class _Held:
+    """Parameters as the leaves of an argument: the function reaches them by itself."""
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
+        self.parameters = parameters
+
+    def named_parameters(self) -> list[tuple[str, Parameter]]:
+        return [(str(k), parameter) for k, parameter in enumerate(self.parameters)]
+
+
 Element = tuple[int, int]  # which leaf, which flat position
 
 
@@ -163,7 +173,7 @@ class _Point:
                 if f and not isinstance(x, Parameter)
             ]
 
-            def scalar(held: list[Any], variables: list[Any]) -> Any:
+            def scalar(held: _Held, variables: list[Any]) -> Any:
                 supply = iter(variables)
                 new = [
                     next(supply) if f and not isinstance(x, Parameter) else x
@@ -172,9 +182,9 @@ class _Point:
                 out = self.function(*_restored(arguments, iter(new)))
                 return ops.sum(out * self.weights)
 
-            _, pull = vjp(scalar, parameters, others)
+            _, pull = vjp(scalar, _Held(parameters), others)
             by_parameter, by_value = pull(1.0)
-            supplies = (iter(by_parameter), iter(by_value))
+            supplies = (iter(by_parameter.values()), iter(by_value))
             return [
                 np.asarray(_plain(next(supplies[0] if isinstance(x, Parameter) else supplies[1])))
                 for x, f in zip(wanted, self.floating, strict=True)
@@ -203,12 +213,11 @@ class _Point:
         leaf, position = element
         here = float(self.values[leaf].reshape(-1)[position])
 
-        def along(t: float) -> float:
+        def along(t: float) -> Array:
             moved = [value.copy() for value in self.values]
             moved[leaf].reshape(-1)[position] = here + t
             with np.errstate(all="ignore"):
-                out = self._call(moved)
-                return float(np.sum(np.asarray(out, dtype=np.float64) * self.weights))
+                return np.asarray(self._call(moved), dtype=np.float64) * self.weights
 
         return Line(along, max(1.0, abs(here)))
 
@@ -217,8 +226,21 @@ class _Point:
 class Line:
     """A function of one number near 0, and the size of a step that matters to it."""
 
-    at: Callable[[float], float]
+    at: Callable[[float], Array]  # the elements whose sum is the function's value
     scale: float
+
+    def slope(self, a: float, b: float) -> tuple[float, float]:
+        """(f(b) − f(a))/(b − a), and how far rounding may have moved it.
+
+        The difference is taken element by element, so that elements which do not move cancel
+        exactly, however large they are beside those that do.
+        """
+        before, after = self.at(a), self.at(b)
+        with np.errstate(all="ignore"):
+            moved = after - before
+            size = np.where(moved != 0, np.maximum(np.abs(after), np.abs(before)), 0.0)
+            noise = 8 * np.finfo(np.float64).eps * float(np.sum(size))
+            return float(np.sum(moved)) / (b - a), noise / (b - a)
 
 
 def _ridders(line: Line, rounds: int = 9, shrink: float = 1.7) -> _Estimate:
@@ -230,12 +252,13 @@ def _ridders(line: Line, rounds: int = 9, shrink: float = 1.7) -> _Estimate:
     best = _Estimate(math.nan, math.inf, step)
     before: list[float] = []
     for _ in range(rounds):
-        row = [(line.at(step) - line.at(-step)) / (2 * step)]
+        slope, noise = line.slope(-step, step)
+        row = [slope]
         factor = shrink * shrink
         for k, old in enumerate(before):
             row.append((row[k] * factor - old) / (factor - 1))
             factor *= shrink * shrink
-            error = max(abs(row[k + 1] - row[k]), abs(row[k + 1] - old))
+            error = max(abs(row[k + 1] - row[k]), abs(row[k + 1] - old)) + noise
             if error < best.error:
                 best = _Estimate(row[k + 1], error, step)
         before = row if math.isfinite(row[0]) else []
@@ -246,14 +269,13 @@ def _ridders(line: Line, rounds: int = 9, shrink: float = 1.7) -> _Estimate:
 def _is_subgradient(line: Line, analytic: float, rtol: float, atol: float) -> bool:
     """Whether 0 is a kink of the line and `analytic` lies between its one-sided derivatives."""
     step = 1e-6 * line.scale
-    middle = line.at(0.0)
-    left, right = (middle - line.at(-step)) / step, (line.at(step) - middle) / step
-    slack = 1e-4 * max(1.0, abs(left), abs(right))
+    (left, noise_left), (right, noise_right) = line.slope(-step, 0.0), line.slope(0.0, step)
+    slack = 1e-4 * max(1.0, abs(left), abs(right)) + 4 * (noise_left + noise_right)
     if not math.isfinite(left + right) or abs(left - right) <= slack:
         return False
     # A smooth function's two sides meet as the step shrinks; a kink's do not.
     near = step / 16
-    closer = abs((line.at(near) + line.at(-near) - 2 * middle) / near)
+    closer = abs(line.slope(0.0, near)[0] - line.slope(-near, 0.0)[0])
     if closer < 0.5 * abs(left - right):
         return False
     return min(left, right) - slack <= analytic <= max(left, right) + slack

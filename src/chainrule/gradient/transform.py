@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import OFF, Parameter, Tensor, state
+from ..circuit import OFF, Parameter, Tensor, circuit_of, state
 from ..circuit import vocabulary as ops
 from ..errors import GradientError, ShapeError, TraceError
 from ..ops import tensor
@@ -48,11 +48,12 @@ class _Trace:
 
     def pull(self, output: Any, upstream: Any) -> list[Any]:
         """The gradient of each variable, 0 where the output does not depend on it."""
-        self._refuse_lost(output)
         if not (isinstance(output, Tensor) and output.requires_grad):
+            self._refuse_lost(self.flat)
             return [self._plain(np.zeros(v.shape, v.dtype)[()]) for v in self.flat]
         with _tracing():
             found = flow_back(output, upstream, wanted=set(self.flat))
+        self._refuse_lost([v for v in self.flat if v not in found])
         return [
             self._plain(found[v] if v in found else np.zeros(v.shape, v.dtype)[()])
             for v in self.flat
@@ -82,14 +83,14 @@ class _Trace:
             return value if value.traced or _given(self) else np.array(value.value)
         return tensor(value, requires_grad=False) if _given(self) else np.array(value)
 
-    def _refuse_lost(self, output: Any) -> None:
-        """Raise where no gradient is left because a tensor became a plain number on the way."""
-        if self.losses and not (isinstance(output, Tensor) and output.requires_grad):
-            loss = self.losses[0]
-            raise GradientError(
-                f"the gradient is lost at {loss.site}: {loss.how} turns a traced tensor into a"
-                " plain number; keep the tensor, and use chainrule's or NumPy's functions on it"
-            )
+    def _refuse_lost(self, unreached: Sequence[Tensor]) -> None:
+        """Raise where a variable is not reached, and became a plain number on the way."""
+        for loss in self.losses if unreached else ():
+            if not set(unreached).isdisjoint(circuit_of(loss.tensor)):
+                raise GradientError(
+                    f"the gradient is lost at {loss.site}: {loss.how} turns a traced tensor into a"
+                    " plain number; keep the tensor, and use chainrule's or NumPy's functions on it"
+                )
 
 
 def _given(trace: _Trace) -> bool:
@@ -253,7 +254,7 @@ def jvp(function: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> 
     trace.symbolic = True
     output = trace.run()
     if not (isinstance(output, Tensor) and output.requires_grad):
-        trace._refuse_lost(output)
+        trace._refuse_lost(trace.flat)
         return _value_of(output, trace), np.zeros(np.shape(output))
     u = Tensor(np.zeros(output.shape, output.dtype)[()], requires_grad=True)
     with _tracing():

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..circuit import Parameter, Tensor, no_grad
+from ..circuit import Parameter, Tensor, enter_group, no_grad, state
 from ..errors import ShapeError, UnknownNameError, listed
 from ..ops import constant
 
@@ -233,7 +233,11 @@ class Module:
                 dtype, whole = self.dtype, not self.takes_integers
                 inputs = tuple([_as_tensor(x, dtype, whole) for x in inputs])
                 break
-        out: Tensor = self.forward(*inputs)
+        before = enter_group(type(self).__name__)
+        try:
+            out: Tensor = self.forward(*inputs)
+        finally:
+            state.group = before
         return out
 
     def apply(self, params: Mapping[str, Any], *inputs: Any) -> Tensor:

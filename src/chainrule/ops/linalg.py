@@ -27,6 +27,10 @@ def _plain(x: Value) -> Value:
     return x.value if isinstance(x, Tensor) else x
 
 
+def _transposed(x: Value) -> Value:
+    return x.T if len(x.shape) == 2 else ops.swapaxes(x, -1, -2)
+
+
 def _matrix_upstream(v: Value, a: Value, b: Value) -> Value:
     """The upstream gradient with the axes back that a vector operand dropped."""
     if len(b.shape) == 1:
@@ -38,13 +42,13 @@ def _matrix_upstream(v: Value, a: Value, b: Value) -> Value:
 
 def _pull_first(v: Value, a: Value, b: Value, out: Value) -> Value:
     """∂L/∂A = V·Bᵀ; the loop adds up broadcast batches."""
-    gradient = _matrix_upstream(v, a, b) @ ops.swapaxes(_columns(b, row=False), -1, -2)
+    gradient = _matrix_upstream(v, a, b) @ _transposed(_columns(b, row=False))
     return ops.squeeze(gradient, -2) if len(a.shape) == 1 else gradient
 
 
 def _pull_second(v: Value, a: Value, b: Value, out: Value) -> Value:
     """∂L/∂B = Aᵀ·V; the loop adds up broadcast batches."""
-    gradient = ops.swapaxes(_columns(a, row=True), -1, -2) @ _matrix_upstream(v, a, b)
+    gradient = _transposed(_columns(a, row=True)) @ _matrix_upstream(v, a, b)
     return ops.squeeze(gradient, -1) if len(b.shape) == 1 else gradient
 
 

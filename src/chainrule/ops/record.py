@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Group, Parameter, Tensor, record, state, vocabulary
+from ..circuit import Parameter, Tensor, enter_group, record, state, vocabulary
 from ..errors import ShapeError, TraceError
 
 Array = Any  # an ndarray or a NumPy scalar
@@ -118,7 +118,9 @@ class Operation:
         for value in args:
             if isinstance(value, Tensor):
                 return self.record(args, params)
-        return (self.facts.plain or self.value)(*args, **self._complete(params, args))
+        if not self.defaults.keys() >= params.keys():
+            self._complete(params, args)  # raises, naming the argument
+        return (self.facts.plain or self.value)(*args, **params)  # NumPy takes any form of params
 
     def record(self, args: Sequence[Any], params: Mapping[str, Any]) -> Tensor:
         """Compute and leave a node, or a constant where nothing traced goes in."""
@@ -201,12 +203,21 @@ class Operation:
         return _by_name, (self.name,)
 
 
+_MISSING: Any = object()
+
+
+def _given(*args: Any) -> list[Any]:
+    return [x for x in args if x is not _MISSING]
+
+
 class Unary(Operation):
     """An operation of one input and no parameters: the same call, written out for speed."""
 
     __slots__ = ()
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any = _MISSING, *more: Any, **params: Any) -> Any:
+        if x is _MISSING or more or params:
+            return super().__call__(*_given(x, *more), **params)
         if not isinstance(x, Tensor):
             return self(gathered(x)) if isinstance(x, (list, tuple)) else self.value(x)
         return record(self, (x,), _NO_PARAMS, self.value(x.value), self.differentiable)
@@ -217,7 +228,9 @@ class Binary(Operation):
 
     __slots__ = ()
 
-    def __call__(self, x: Any, y: Any) -> Any:
+    def __call__(self, x: Any = _MISSING, y: Any = _MISSING, *more: Any, **params: Any) -> Any:
+        if y is _MISSING or more or params:
+            return super().__call__(*_given(x, y, *more), **params)
         if not isinstance(x, Tensor):
             if not isinstance(y, Tensor):
                 return self._plain(x, y)
@@ -265,9 +278,7 @@ class Composed:
         self.__dict__["example"] = example
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
-        before = state.group
-        if before is None:  # the outermost name is the one that the user wrote
-            state.group = Group(self.name, next(_group_numbers))
+        before = enter_group(self.name)
         try:
             return self.function(*args, **keywords)
         finally:
@@ -278,9 +289,6 @@ class Composed:
 
     def __reduce__(self) -> Any:
         return _by_name, (self.name,)
-
-
-_group_numbers = iter(range(1, 2**62))
 
 
 class Registry(dict[str, Any]):

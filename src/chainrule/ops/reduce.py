@@ -39,7 +39,7 @@ def prepare_axes(shapes: Sequence[Shape], axis: Any, **rest: Any) -> dict[str, A
 
 def kept(x: Value, axis: Shape, keepdims: bool) -> Value:
     """A reduced value with its reduced axes back, of length 1."""
-    return x if keepdims else ops.expand_dims(x, axis)
+    return x if keepdims or not x.shape else ops.expand_dims(x, axis)
 
 
 def _reduced(o: Shape, shapes: Sequence[Shape], params: Mapping[str, Any]) -> list[Any]:

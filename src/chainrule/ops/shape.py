@@ -86,7 +86,7 @@ def _prepare_transpose(shapes: Sequence[Shape], axes: Any) -> dict[str, Any]:
 transpose = _mover(
     "transpose",
     lambda x, axes=None: np.transpose(x, axes),
-    lambda v, x, out, axes: ops.transpose(v, axes=tuple(int(k) for k in np.argsort(axes))),
+    lambda v, x, out, axes: ops.transpose(v, axes=tuple(map(axes.index, range(len(axes))))),
     "out[j,i] = x[i,j]",
     prepare=_prepare_transpose,
     meaning="transpose(x, axes=None): the axes permuted, reversed when none are given",

@@ -181,7 +181,7 @@ def train_table(
     Features are standardised with the training rows' mean and deviation, a regression target too.
 
     >>> from chainrule.train.data import load_dataset
-    >>> trained = train_table(load_dataset("iris"), Settings(epochs=20), progress=False)
+    >>> trained = train_table(load_dataset("wine"), Settings(epochs=20), progress=False)
     >>> trained.score.value > 0.8
     True
     """
