@@ -7,9 +7,10 @@
 array(-4.)
 """
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import Any
 
-from . import gradient, linalg, nn, ops
+from . import gradient, linalg, ops
 from .circuit import Parameter, Tensor, no_grad
 from .errors import (
     ChainruleError,
@@ -31,10 +32,8 @@ from .gradient import (
     value_and_grad,
     vjp,
 )
-from .nn import load, losses, optim
 from .ops import Operation, registry, tensor
 from .rewrite import close, open
-from .train import History, fit
 
 __version__ = "0.1.0"
 
@@ -79,6 +78,26 @@ __all__ = [
 globals().update(registry)
 __all__ += list(registry)
 
-if TYPE_CHECKING:
+# Networks and training are loaded when they are first asked for: who wants the gradient of a NumPy
+# function need not wait for them.
+_LATER = {
+    "History": "train",
+    "fit": "train",
+    "load": "nn",
+    "losses": "nn",
+    "nn": "",
+    "optim": "nn",
+}
 
-    def __getattr__(name: str) -> Any: ...
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'chainrule' has no attribute '{name}'")
+    room = importlib.import_module(f".{_LATER[name] or name}", __name__)
+    value = getattr(room, name) if _LATER[name] else room
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

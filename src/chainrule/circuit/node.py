@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import TraceError
-from .state import OFF, Group, Mark, Site, lose, site_of, state, user_frame
+from .state import OFF, PACKAGE, Group, Mark, Site, lose, site_of, state
 from .vocabulary import vocabulary as ops
 
 Array = Any  # an ndarray, or the NumPy scalar that stands for a 0-d one (ten times faster)
@@ -224,64 +225,31 @@ class Tensor:
             )
         return _restore, (np.asarray(self.value), self.requires_grad, self.name)
 
-    # -- arithmetic: each operator is the vocabulary's word -----------------------------------
+    # -- operators: set by the room of operations, which knows what they do ---------------------
 
-    def __add__(self, other: Any) -> Tensor:
-        return ops.add(self, other)  # type: ignore[no-any-return]
+    if TYPE_CHECKING:
 
-    def __radd__(self, other: Any) -> Tensor:
-        return ops.add(other, self)  # type: ignore[no-any-return]
-
-    def __sub__(self, other: Any) -> Tensor:
-        return ops.subtract(self, other)  # type: ignore[no-any-return]
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return ops.subtract(other, self)  # type: ignore[no-any-return]
-
-    def __mul__(self, other: Any) -> Tensor:
-        return ops.multiply(self, other)  # type: ignore[no-any-return]
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return ops.multiply(other, self)  # type: ignore[no-any-return]
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return ops.divide(self, other)  # type: ignore[no-any-return]
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return ops.divide(other, self)  # type: ignore[no-any-return]
-
-    def __pow__(self, other: Any) -> Tensor:
-        return ops.power(self, other)  # type: ignore[no-any-return]
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return ops.power(other, self)  # type: ignore[no-any-return]
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return ops.matmul(self, other)  # type: ignore[no-any-return]
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return ops.matmul(other, self)  # type: ignore[no-any-return]
-
-    def __neg__(self) -> Tensor:
-        return ops.negative(self)  # type: ignore[no-any-return]
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __rmatmul__(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
 
     def __pos__(self) -> Tensor:
         return self
-
-    def __abs__(self) -> Tensor:
-        return ops.abs(self)  # type: ignore[no-any-return]
-
-    def __lt__(self, other: Any) -> Tensor:
-        return ops.less(self, other)  # type: ignore[no-any-return]
-
-    def __le__(self, other: Any) -> Tensor:
-        return ops.less_equal(self, other)  # type: ignore[no-any-return]
-
-    def __gt__(self, other: Any) -> Tensor:
-        return ops.greater(self, other)  # type: ignore[no-any-return]
-
-    def __ge__(self, other: Any) -> Tensor:
-        return ops.greater_equal(self, other)  # type: ignore[no-any-return]
 
     def __getitem__(self, index: Any) -> Tensor:
         return ops.getitem(self, index)  # type: ignore[no-any-return]
@@ -331,6 +299,7 @@ class Tensor:
 
 
 _new = object.__new__
+_getframe = sys._getframe
 
 
 def record(
@@ -344,7 +313,6 @@ def record(
 
     The one place where nodes are made, on the path of every operation: kept flat for speed.
     """
-    group = state.group
     requires_grad = traced = False
     for source in inputs:
         if source.requires_grad:
@@ -352,8 +320,16 @@ def record(
             break
         if source.op is not None:
             traced = True
+    group = state.group
     if not traced or group is OFF:
         return Tensor(value, requires_grad=False)
+    if group is not None:
+        mark = group.mark
+    else:
+        frame = _getframe(2)  # who called the operation: mostly the user
+        while (code := frame.f_code).co_filename.startswith(PACKAGE) and frame.f_back is not None:
+            frame = frame.f_back
+        mark = code, frame.f_lasti
     node: Tensor = _new(Tensor)
     node.op = op
     node.inputs = inputs
@@ -364,7 +340,7 @@ def record(
     node.requires_grad = requires_grad and differentiable
     node.group = group
     node._gradient = None
-    node._mark = user_frame(3) if group is None else group.mark
+    node._mark = mark
     return node
 
 

@@ -64,7 +64,8 @@ def flow_back(
                 )
                 if contribution is None:
                     continue
-                contribution = _fit(contribution, source)
+                if not (contribution.__class__ is source.value.__class__ is np.float64):
+                    contribution = _fit(contribution, source)
                 if watch is not None:
                     watch(Edge(node, position, upstream, local, contribution))
                 before = gradients.get(source)
@@ -122,7 +123,7 @@ def sum_to(x: Any, shape: tuple[int, ...]) -> Any:
         [k for k, n in enumerate(x.shape) if k < extra or (shape[k - extra] == 1 and n != 1)]
     )
     if not isinstance(x, Tensor):
-        summed = np.add.reduce(x, axis=axes, keepdims=True).reshape(shape) if axes else x
+        summed = np.add.reduce(x, axis=axes).reshape(shape) if axes else x
         return summed if shape else summed[()]
     summed = ops.sum(x, axis=axes, keepdims=True) if axes else x
     return ops.reshape(summed, shape) if summed.shape != shape else summed
@@ -141,7 +142,7 @@ def _leading_to(wanted: Collection[Tensor], nodes: list[Tensor]) -> set[Tensor]:
 
 def refuse_stale(nodes: list[Tensor]) -> None:
     """Raise where a parameter was updated after the circuit had recorded its old value."""
-    changed = [x for x in nodes if x.op is None and isinstance(x, Parameter) and x.updated]
+    changed = [x for x in nodes if x.op is None and x.__class__ is Parameter and x.updated]
     if not changed:
         return
     first = next((x.serial for x in nodes if x.op is not None), 0)
@@ -252,12 +253,13 @@ def seed(output: Tensor, upstream: Any = None) -> Any:
             f"nothing to differentiate: the output {output!r} has no gradient: {reason}"
         )
     if upstream is None:
-        if output.size != 1:
+        if output.shape and output.size != 1:
             raise GradientError(
                 f"an output of shape {output.shape} needs an upstream gradient of that shape:"
                 f" backward(np.ones({output.shape})), or reduce it first, e.g. with .sum()"
             )
-        return np.ones(output.shape, dtype=output.dtype)[()]
+        one = output.dtype.type(1)
+        return np.full(output.shape, one) if output.ndim else one
     given = np.asarray(upstream.value if isinstance(upstream, Tensor) else upstream)
     if given.shape != output.shape:
         raise ShapeError(

@@ -1,6 +1,6 @@
 """Operations: one record each, and the functions composed of them."""
 
-from . import gates, linalg, neural, numpy_protocol, pointwise, reduce, shape
+from . import gates, linalg, neural, numpy_protocol, operators, pointwise, reduce, shape
 from .record import (
     Composed,
     Facts,
@@ -27,6 +27,7 @@ __all__ = [
     "neural",
     "numpy_protocol",
     "operation",
+    "operators",
     "pointwise",
     "reduce",
     "registry",

@@ -156,7 +156,6 @@ elu = _gate(
 )  # fmt: skip
 
 
-
 def _softplus(x: Value) -> Value:
     """max(x, 0) + ln(1 + e^−|x|): unlike np.logaddexp, a NaN passes without a warning."""
     return np.maximum(x, 0) + np.log1p(np.exp(-abs(x)))

@@ -114,9 +114,12 @@ class Operation:
     def __call__(self, *args: Any, **params: Any) -> Any:
         if self.arity is not None and len(args) != self.arity:
             args = self._bind(args, params)
-        args = tuple([gathered(x) if isinstance(x, (list, tuple)) else x for x in args])
-        for value in args:
-            if isinstance(value, Tensor):
+        for x in args:
+            if x.__class__ is list or x.__class__ is tuple:
+                args = tuple([gathered(x) if isinstance(x, (list, tuple)) else x for x in args])
+                break
+        for x in args:
+            if isinstance(x, Tensor):
                 return self.record(args, params)
         if not self.defaults.keys() >= params.keys():
             self._complete(params, args)  # raises, naming the argument
@@ -124,8 +127,12 @@ class Operation:
 
     def record(self, args: Sequence[Any], params: Mapping[str, Any]) -> Tensor:
         """Compute and leave a node, or a constant where nothing traced goes in."""
-        inputs = tuple([x if isinstance(x, Tensor) else constant(x, self.name) for x in args])
-        values = [x.value for x in inputs]
+        if len(args) == 1:
+            inputs: tuple[Tensor, ...] = (args[0],)
+            values = [args[0].value]
+        else:
+            inputs = tuple([x if isinstance(x, Tensor) else constant(x, self.name) for x in args])
+            values = [x.value for x in inputs]
         params = self._complete(params, values)
         try:
             value = self.value(*values, **params)
@@ -158,14 +165,14 @@ class Operation:
             if params:
                 raise TypeError(f"{self.name}() takes no argument {', '.join(map(repr, params))}")
             return params
-        for name in params:
-            if name not in self.defaults:
-                known = ", ".join(self.defaults)
-                raise TypeError(f"{self.name}() has no argument '{name}'; it takes {known}")
         complete = {**self.defaults, **params}
+        if len(complete) > len(self.defaults):
+            name = next(name for name in params if name not in self.defaults)
+            known = ", ".join(self.defaults)
+            raise TypeError(f"{self.name}() has no argument '{name}'; it takes {known}")
         if self.facts.prepare is not None:
             try:
-                return self.facts.prepare([np.shape(x) for x in values], **complete)
+                return self.facts.prepare([shape_of(x) for x in values], **complete)
             except np.exceptions.AxisError as error:
                 raise np.exceptions.AxisError(f"{self.name}: {error}") from None
         return complete
@@ -386,6 +393,11 @@ def describe(facts: Facts) -> str:
         lines += [f"Source: {facts.source}."]
     lines += ["", ">>> import chainrule as cr", f">>> {facts.example[0]}", facts.example[1]]
     return "\n".join(lines)
+
+
+def shape_of(x: Any) -> tuple[int, ...]:
+    """The shape of a tensor, an array or a number, without NumPy's dispatch."""
+    return x.shape if hasattr(x, "shape") else np.shape(x)
 
 
 def gathered(values: Sequence[Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..circuit import vocabulary as ops
-from .record import Index, Kink, composed, operation
+from .record import Index, Kink, composed, operation, shape_of
 
 Value = Any
 Shape = tuple[int, ...]
@@ -163,7 +163,7 @@ argmin = _argument("argmin", np.argmin, "smallest", "0")
 
 
 def _count(x: Value, axis: Any) -> int:
-    shape = np.shape(x)
+    shape = shape_of(x)
     return math.prod([shape[k] for k in canonical_axes(axis, len(shape))])
 
 
@@ -192,7 +192,7 @@ def prod(x: Value, axis: Any = None, keepdims: bool = False) -> Value:
 
     Multiplied pairwise as a tree: no division, so a zero among the factors has the right gradient.
     """
-    shape = np.shape(x)
+    shape = shape_of(x)
     axes = canonical_axes(axis, len(shape))
     rest = [k for k in range(len(shape)) if k not in axes]
     out = ops.transpose(x, (*axes, *rest))

@@ -44,6 +44,8 @@ def _mover(name: str, value: Any, pull: Any, text: str, **facts: Any) -> Any:
 
 def _lengths(shape: Any) -> Shape:
     """A shape given as an integer or a sequence of them."""
+    if isinstance(shape, (tuple, list)):
+        return tuple([n if n.__class__ is int else operator.index(n) for n in shape])
     return (operator.index(shape),) if np.ndim(shape) == 0 else tuple(map(operator.index, shape))
 
 
@@ -100,9 +102,20 @@ def _prepare_broadcast(shapes: Sequence[Shape], shape: Any) -> dict[str, Any]:
     return {"shape": _lengths(shape)}
 
 
+SMALL = 4096  # elements up to which a copy is made faster than NumPy's view of repeated strides
+
+
+def _broadcast_to(x: Value, shape: Shape) -> Value:
+    if not isinstance(x, (np.ndarray, np.generic)) or math.prod(_lengths(shape)) > SMALL:
+        return np.broadcast_to(x, shape)
+    out = np.empty(shape, x.dtype)
+    out[...] = x
+    return out
+
+
 broadcast_to = _mover(
     "broadcast_to",
-    lambda x, shape: np.broadcast_to(x, shape),
+    _broadcast_to,
     lambda v, x, out, shape: v,  # the loop undoes broadcasting: it adds the copies up
     "out[k,i] = x[i]",
     prepare=_prepare_broadcast,

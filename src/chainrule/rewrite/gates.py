@@ -236,4 +236,7 @@ def _match(pattern: Tensor, node: Tensor, variable: Tensor, bound: dict[Tensor, 
 def _same_params(pattern: Tensor, node: Tensor) -> bool:
     if pattern.op is not node.op:  # another spelling of the same: −1·x for −x
         return True
-    return all(key in node.params and np.array_equal(value, node.params[key]) for key, value in pattern.params.items())
+    return all(
+        key in node.params and np.array_equal(value, node.params[key])
+        for key, value in pattern.params.items()
+    )
