@@ -1,6 +1,6 @@
 """Golden text: what was printed once, looked at, and must stay so.
 
-`CHAINRULE_UPDATE_GOLDEN=1 pytest …` writes the files anew; look at the difference before committing.
+`CHAINRULE_UPDATE_GOLDEN=1 pytest …` writes the files anew; look at the difference.
 """
 
 from __future__ import annotations

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import golden
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import chainrule as cr
+import golden
 from chainrule.cli import main
 from chainrule.cli.main import cli
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import click
 import numpy as np
+from rich.console import Console
 
 from .. import ops
 from ..circuit import Tensor
@@ -24,22 +26,6 @@ _FUNCTIONS = (
     "sign", "silu", "sin", "sinh", "softmax", "softplus", "softsign", "sqrt", "square", "std",
     "sum", "tan", "tanh", "transpose", "var", "where",
 )  # fmt: skip
-_KEYWORDS = {
-    "sum": frozenset({"axis", "keepdims"}),
-    "mean": frozenset({"axis", "keepdims"}),
-    "max": frozenset({"axis", "keepdims"}),
-    "min": frozenset({"axis", "keepdims"}),
-    "prod": frozenset({"axis", "keepdims"}),
-    "logsumexp": frozenset({"axis", "keepdims"}),
-    "var": frozenset({"axis", "ddof", "keepdims"}),
-    "std": frozenset({"axis", "ddof", "keepdims"}),
-    "softmax": frozenset({"axis", "beta"}),
-    "log_softmax": frozenset({"axis"}),
-    "leaky_relu": frozenset({"negative_slope"}),
-    "elu": frozenset({"alpha"}),
-    "clip": frozenset({"low", "high"}),
-    "maxout": frozenset({"pieces", "axis"}),
-}
 
 
 @click.command()
@@ -87,13 +73,14 @@ def explain(
     if as_json or style == "json":
         click.echo(plain_json(_as_json(rows, chosen)))
         return
-    _print(rows, chosen)
+    show(rows, chosen, console())
 
 
 def build(formula: str, values: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
     """The circuit that a formula makes at the given values, and its variables by name."""
     functions = {name: ops.registry[name] for name in _FUNCTIONS}
-    program = read(formula, functions=functions, keywords=_KEYWORDS)
+    keywords = {name: _keywords(function) for name, function in functions.items()}
+    program = read(formula, functions=functions, keywords=keywords)
     bindings = read_bindings(values)
     _refuse_unused(program, bindings, formula)
     variables = {name: ops.tensor(value, name=name) for name, value in bindings.items()}
@@ -116,6 +103,14 @@ def build(formula: str, values: tuple[str, ...]) -> tuple[Tensor, dict[str, Tens
     return output, variables
 
 
+def _keywords(function: Any) -> frozenset[str]:
+    """The settings that a function takes beside its inputs."""
+    if isinstance(function, ops.Operation):
+        return frozenset(function.defaults)
+    parameters = list(inspect.signature(function).parameters.values())
+    return frozenset(p.name for p in parameters if p.default is not inspect.Parameter.empty)
+
+
 def _refuse_unused(program: Program, bindings: dict[str, Any], formula: str) -> None:
     for name in bindings:
         if name not in program.free:
@@ -133,8 +128,8 @@ def _chosen(wrt: tuple[str, ...], variables: dict[str, Tensor]) -> list[str]:
     return list(wrt) or list(variables)
 
 
-def _print(rows: list[NodeRow], chosen: list[str]) -> None:
-    out = console()
+def show(rows: list[NodeRow], chosen: list[str], out: Console) -> None:
+    """Print the circuit, its edges, and the chosen gradients with their branches."""
     last = rows[-1].name
     circuit = table("node", "operation", "value", f"∂{last}/∂node", title="")
     for row in rows:
@@ -153,12 +148,14 @@ def _print(rows: list[NodeRow], chosen: list[str]) -> None:
     out.print(edges)
     by_name = {row.name: row for row in rows}
     for name in chosen:
-        out.print(_sentence(last, by_name[name]), highlight=False)
+        out.print(_sentence(last, name, by_name.get(name)), highlight=False)
 
 
-def _sentence(output: str, row: NodeRow) -> str:
+def _sentence(output: str, name: str, row: NodeRow | None) -> str:
     """∂f/∂x = a + b = c, the branches added up."""
-    total = number(row.gradient) if row.gradient is not None else "0 (it is not reached)"
+    if row is None or row.gradient is None:
+        return f"∂{output}/∂{name} = 0 (it is not reached)"
+    total = number(row.gradient)
     if len(row.received) > 1:
         terms = " + ".join(_bracketed(number(term)) for term in row.received)
         return f"∂{output}/∂{row.name} = {terms} = {total}"
@@ -174,7 +171,9 @@ def _as_json(rows: list[NodeRow], chosen: list[str]) -> dict[str, Any]:
     return {
         "output": rows[-1].name,
         "value": _json(rows[-1].value),
-        "gradients": {name: _json(by_name[name].gradient) for name in chosen},
+        "gradients": {
+            name: _json(by_name[name].gradient) if name in by_name else 0.0 for name in chosen
+        },
         "nodes": [
             {
                 "name": row.name,

@@ -54,15 +54,18 @@ tan = _gate(
     domain=((-1.5, 1.5),), numpy=(np.tan,),
 )  # fmt: skip
 sinh = _gate(
-    "sinh", np.sinh, lambda x: (ops.exp(x) - ops.exp(-x)) / 2, lambda x, out: ops.cosh(x), "0.521095",
+    "sinh", np.sinh, lambda x: (ops.exp(x) - ops.exp(-x)) / 2, lambda x, out: ops.cosh(x),
+    "0.521095",
     meaning="sinh(x) = (eˣ − e⁻ˣ)/2", latex=r"\sinh\left({0}\right)", numpy=(np.sinh,),
 )  # fmt: skip
 cosh = _gate(
-    "cosh", np.cosh, lambda x: (ops.exp(x) + ops.exp(-x)) / 2, lambda x, out: ops.sinh(x), "1.127626",
+    "cosh", np.cosh, lambda x: (ops.exp(x) + ops.exp(-x)) / 2, lambda x, out: ops.sinh(x),
+    "1.127626",
     meaning="cosh(x) = (eˣ + e⁻ˣ)/2", latex=r"\cosh\left({0}\right)", numpy=(np.cosh,),
 )  # fmt: skip
 log2 = _gate(
-    "log2", np.log2, lambda x: ops.log(x) / math.log(2), lambda x, out: 1 / (x * math.log(2)), "-1.0",
+    "log2", np.log2, lambda x: ops.log(x) / math.log(2), lambda x, out: 1 / (x * math.log(2)),
+    "-1.0",
     meaning="log2(x) = ln x / ln 2", latex=r"\log_2\left({0}\right)",
     domain=(POSITIVE,), numpy=(np.log2,),
 )  # fmt: skip
@@ -95,11 +98,14 @@ sigmoid = _gate(
 )  # fmt: skip
 
 relu = _gate(
-    "relu", lambda x: np.maximum(x, 0), lambda x: ops.where(x > 0, x, 0), lambda x, out: ops.greater(x, 0),
+    "relu", lambda x: np.maximum(x, 0), lambda x: ops.where(x > 0, x, 0),
+    lambda x, out: ops.greater(x, 0),
     "0.5", flow="router",
     meaning="relu(x) = max(0, x), with relu′ = 1 for x > 0, else 0",
     latex=r"\max\left(0, {0}\right)", source=SLIDES,
-    kinks=(Kink("x = 0", "0", "a unit that gives nothing learns nothing; PyTorch and JAX agree", at=0.0),),
+    kinks=(
+        Kink("x = 0", "0", "a unit that gives nothing learns nothing; so PyTorch and JAX", at=0.0),
+    ),
 )  # fmt: skip
 
 
@@ -110,7 +116,10 @@ def _leaky_relu(x: Value, negative_slope: float = 0.01) -> Value:
 leaky_relu = _gate(
     "leaky_relu", _leaky_relu,
     lambda x, negative_slope: ops.where(x > 0, x, negative_slope * x),
-    lambda x, out, negative_slope: ops.where(ops.greater(x, 0), out.dtype.type(1), negative_slope), "0.5",
+    lambda x, out, negative_slope: ops.where(
+        ops.greater(x, 0), out.dtype.type(1), negative_slope
+    ),
+    "0.5",
     meaning="leaky_relu(x, negative_slope=0.01) = x for x > 0, else negative_slope·x",
     symbol="leaky", source=SLIDES + " (0.01 on one slide, 0.1 on another)",
     kinks=(Kink("x = 0", "negative_slope", "the left-hand derivative, as in PyTorch", at=0.0),),
@@ -148,10 +157,14 @@ def _elu(x: Value, alpha: float = 1.0) -> Value:
 elu = _gate(
     "elu", _elu,
     lambda x, alpha: ops.where(x > 0, x, alpha * (ops.exp(ops.where(x > 0, 0, x)) - 1)),
-    lambda x, out, alpha: ops.where(ops.greater(x, 0), 1.0, alpha * ops.exp(ops.where(ops.greater(x, 0), 0, x))),
+    lambda x, out, alpha: ops.where(
+        ops.greater(x, 0), 1.0, alpha * ops.exp(ops.where(ops.greater(x, 0), 0, x))
+    ),
     "0.5",
     meaning="elu(x, alpha=1) = x for x > 0, else alpha·(eˣ − 1)",
-    kinks=(Kink("x = 0", "alpha", "the left-hand derivative; with alpha = 1 there is no kink", at=0.0),),
+    kinks=(
+        Kink("x = 0", "alpha", "the left-hand derivative; no kink with alpha = 1", at=0.0),
+    ),
     source=SLIDES,
 )  # fmt: skip
 
@@ -352,8 +365,8 @@ def _axes(shapes: Any, axis: Any, **rest: Any) -> dict[str, Any]:
 def _logsumexp_pull(v: Value, x: Value, out: Value, axis: Any, keepdims: bool) -> Value:
     if not keepdims:
         v, out = ops.expand_dims(v, axis), ops.expand_dims(out, axis)
-    # exp(x − out) alone has out's rounding as its relative error: 2 for 1 at x = 1e17. Divided by its
-    # sum it is softmax to the last digit, whatever the shift is: so the shift counts as a constant.
+    # exp(x − out) alone has out's rounding as its relative error: 2 for 1 at x = 1e17. Divided by
+    # its sum it is softmax to the last digit, whatever the shift: so that counts as a constant.
     e = ops.exp(x - ops.stop_gradient(out))
     return v * (e / ops.sum(e, axis=axis, keepdims=True))
 

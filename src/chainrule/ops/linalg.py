@@ -232,7 +232,7 @@ def _sum_away(x: Value, labels: str, keep: set[str]) -> tuple[Value, str]:
 
 
 def _contract(a: Value, la: str, b: Value, lb: str, later: set[str]) -> tuple[Value, str]:
-    """One batched matmul: labels in both and wanted later are the batch, in both and not are summed."""
+    """One batched matmul: labels in both are the batch if wanted later, else summed over."""
     a, la = _sum_away(a, la, later | set(lb))
     b, lb = _sum_away(b, lb, later | set(la))
     batch = [c for c in la if c in lb and c in later]

@@ -92,7 +92,7 @@ def _bernoulli(key: Value, shape: Any, rate: float = 0.5) -> Value:
 keep = operation(
     "keep",
     _bernoulli,
-    meaning="keep(key, shape, rate=0.5): True with probability 1 − rate, from integer arithmetic alone",
+    meaning="keep(key, shape, rate=0.5): True with probability 1 − rate, in integer arithmetic",
     symbol="keep",
     latex=r"\operatorname{{keep}}({0})",
     flow="blocker",

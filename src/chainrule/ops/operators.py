@@ -36,17 +36,17 @@ UNARY = {"neg": negative, "abs": abs_}
 
 def _forward(op: Operation) -> Callable[[Tensor, Any], Tensor]:
     call = type(op).__call__
-    return lambda x, y: call(op, x, y)  # type: ignore[no-any-return]
+    return lambda x, y: call(op, x, y)
 
 
 def _reflected(op: Operation) -> Callable[[Tensor, Any], Tensor]:
     call = type(op).__call__
-    return lambda x, y: call(op, y, x)  # type: ignore[no-any-return]
+    return lambda x, y: call(op, y, x)
 
 
 def _unary(op: Operation) -> Callable[[Tensor], Tensor]:
     call = type(op).__call__
-    return lambda x: call(op, x)  # type: ignore[no-any-return]
+    return lambda x: call(op, x)
 
 
 def install() -> None:

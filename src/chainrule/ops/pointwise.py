@@ -348,12 +348,14 @@ cos = _function(
     "cos", np.cos, lambda x, out: -ops.sin(x), REALS, "0.877583", meaning="cos(x), x in radians"
 )
 arcsin = _function(
-    "arcsin", np.arcsin, lambda x, out: 1 / ops.sqrt((1 - x) * (1 + x)), (-0.999, 0.999), "0.523599",
+    "arcsin", np.arcsin, lambda x, out: 1 / ops.sqrt((1 - x) * (1 + x)), (-0.999, 0.999),
+    "0.523599",
     textbook=(lambda x, out: 1 / ops.sqrt(1 - x**2),),
     meaning="arcsin(x): the angle in [−π/2, π/2] whose sine is x",
 )  # fmt: skip
 arccos = _function(
-    "arccos", np.arccos, lambda x, out: -1 / ops.sqrt((1 - x) * (1 + x)), (-0.999, 0.999), "1.047198",
+    "arccos", np.arccos, lambda x, out: -1 / ops.sqrt((1 - x) * (1 + x)), (-0.999, 0.999),
+    "1.047198",
     textbook=(lambda x, out: -1 / ops.sqrt(1 - x**2),),
     meaning="arccos(x): the angle in [0, π] whose cosine is x",
 )  # fmt: skip

@@ -150,7 +150,7 @@ def _argument(name: str, function: Any, which: str, answer: str) -> Any:
     return operation(
         name,
         value,
-        meaning=f"{name}(x, axis=None) = the index of the {which} element (an integer, no gradient)",
+        meaning=f"{name}(x, axis=None) = the index of the {which} element (no gradient)",
         symbol=name,
         latex=rf"\operatorname{{{{{name}}}}} {{0}}",
         flow="blocker",
@@ -182,7 +182,7 @@ def var(x: Value, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Va
 
 @composed(("float(cr.std([1.0, 3.0]))", "1.0"))
 def std(x: Value, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Value:
-    """std(x, axis=None, ddof=0, keepdims=False) = √var: at zero variance the gradient is not finite."""
+    """std(x, axis=None, ddof=0, keepdims=False) = √var; its gradient is not finite at 0."""
     return ops.sqrt(ops.var(x, axis=axis, ddof=ddof, keepdims=keepdims))
 
 

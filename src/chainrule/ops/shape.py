@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 from collections.abc import Mapping, Sequence
@@ -68,7 +69,7 @@ reshape = _mover(
     lambda v, x, out, shape: ops.reshape(v, shape=x.shape),
     "out[flat order] = x[flat order]",
     prepare=_prepare_reshape,
-    meaning="reshape(x, shape): the same elements, in C order, in another shape; one length may be −1",
+    meaning="reshape(x, shape): the same elements in another shape (C order); −1: whatever fits",
     symbol="reshape",
     latex=r"\operatorname{{reshape}}({0})",
     example=("cr.reshape([1.0, 2.0], (2, 1)).shape", "(2, 1)"),
@@ -192,7 +193,7 @@ def _scatter_terms(o: Shape, shapes: Sequence[Shape], params: Mapping[str, Any])
 scatter_add = operation(
     "scatter_add",
     _scatter_add,
-    meaning="scatter_add(x, index, shape): zeros of `shape` with x added at `index`; repeats add up",
+    meaning="scatter_add(x, index, shape): zeros with x added at `index`; repeats add up",
     symbol="scatter",
     latex=r"\operatorname{{scatter}}({0})",
     flow="mover",
@@ -269,7 +270,7 @@ join = operation(
 
 @composed(("cr.concatenate([[1.0], [2.0, 3.0]])", "array([1., 2., 3.])"))
 def concatenate(arrays: Sequence[Value], axis: int | None = 0) -> Value:
-    """concatenate(arrays, axis=0): one after the other along an axis; flattened first if axis is None."""
+    """concatenate(arrays, axis=0): one after the other along an axis (None: flattened)."""
     if len(arrays) == 0:
         raise ShapeError("concatenate: needs at least one array")
     if axis is None:
@@ -307,9 +308,7 @@ def split(x: Value, indices_or_sections: Any, axis: int = 0) -> list[Value]:
     else:
         cuts = [0, *(int(c) for c in indices_or_sections), length]
     before = (slice(None),) * axis
-    return [
-        ops.getitem(_array(x), (*before, slice(a, b))) for a, b in zip(cuts, cuts[1:], strict=False)
-    ]
+    return [ops.getitem(_array(x), (*before, slice(a, b))) for a, b in itertools.pairwise(cuts)]
 
 
 def _array(x: Value) -> Value:
@@ -362,7 +361,7 @@ def flip(x: Value, axis: Any = None) -> Value:
 
 @composed(("cr.take([1.0, 2.0, 3.0], [2, 0])", "array([3., 1.])"))
 def take(x: Value, indices: Any, axis: int | None = None) -> Value:
-    """take(x, indices, axis=None): the elements at `indices` along an axis (of the flattened array)."""
+    """take(x, indices, axis=None): the elements at `indices` along an axis (None: flattened)."""
     if axis is None:
         x, axis = ops.reshape(x, -1), 0
     axis = canonical_axes(axis, len(np.shape(_value(x))))[0]

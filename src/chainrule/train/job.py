@@ -125,7 +125,7 @@ class Predictor:
         raw = self.model.predict(self.standardizer(features), batch_size=8192)
         if self.schema.classes is not None:
             return gates.softmax(raw.astype(np.float64))  # type: ignore[no-any-return]
-        return raw[:, 0].astype(np.float64) * self.target_scale + self.target_mean  # type: ignore[no-any-return]
+        return raw[:, 0].astype(np.float64) * self.target_scale + self.target_mean
 
     def answers(self, features: Floats) -> list[str] | Floats:
         """The most probable class of each row by name, or the predicted values."""
@@ -189,7 +189,7 @@ def train_table(
     train, held_out = split(table, settings.held_out, settings.seed)
     settings = settings.resolved(train.rows)
     predictor = _untrained(train, settings)
-    target = train.target
+    target: Floats = train.target  # type: ignore[assignment]
     if table.task == "regression":
         target = ((target - predictor.target_mean) / predictor.target_scale)[:, None]
     history = fit(
