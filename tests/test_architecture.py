@@ -17,8 +17,9 @@ ROOMS: dict[str, set[str]] = {
     "linalg": {"ops"},
     "gradient": {"ops", "circuit", "errors"},
     "rewrite": {"gradient", "ops", "circuit", "errors"},
+    "notation": {"ops", "circuit", "errors"},
     "nn": {"gradient", "ops", "circuit", "errors"},
-    "explain": {"rewrite", "gradient", "ops", "circuit", "errors"},
+    "explain": {"notation", "rewrite", "gradient", "ops", "circuit", "errors"},
     "train": {"nn", "gradient", "ops", "circuit", "errors"},
     "lectures": {"train", "nn", "explain", "rewrite", "gradient", "ops", "circuit", "errors"},
 }

@@ -41,12 +41,14 @@ def _gate(name: str, value: Any, definition: Any, local: Any, example: str, **fa
 reciprocal = _gate(
     "reciprocal", lambda x: 1.0 / x, lambda x: x**-1.0, lambda x, out: -out * out, "2.0",
     plain=np.reciprocal, textbook=(lambda x, out: -1 / x**2,),
-    meaning="reciprocal(x) = 1/x", symbol="1/x", latex=r"\frac{{1}}{{{0}}}",
+    meaning="reciprocal(x) = 1/x", symbol="1/x", latex=r"\frac{{1}}{{{0:<}}}", text="1/{0:>}",
+    binds=20,
     domain=(POSITIVE,), numpy=(np.reciprocal,),
 )  # fmt: skip
 square = _gate(
     "square", np.square, lambda x: x * x, lambda x, out: 2 * x, "0.25",
-    meaning="square(x) = x²", symbol="x²", latex="{{{0}}}^2", numpy=(np.square,),
+    meaning="square(x) = x²", symbol="x²", latex="{{{0:>}}}^2", text="{0:>}²", binds=40,
+    numpy=(np.square,),
 )  # fmt: skip
 tan = _gate(
     "tan", np.tan, lambda x: ops.sin(x) / ops.cos(x), lambda x, out: 1 + out * out, "0.546302",
@@ -94,7 +96,8 @@ sigmoid = _gate(
     lambda x, out: out * ops.sigmoid(-x), "0.622459",
     textbook=(lambda x, out: out * (1 - out),),
     meaning="sigmoid(x) = σ(x) = 1/(1 + e⁻ˣ), with σ′ = σ(1 − σ)",
-    symbol="σ", latex=r"\sigma\left({0}\right)", source="slides, derivatives, error-and-delta",
+    symbol="σ", latex=r"\sigma\left({0}\right)", text="σ({0})",
+    source="slides, derivatives, error-and-delta",
 )  # fmt: skip
 
 relu = _gate(

@@ -29,6 +29,8 @@ add = operation(
     meaning="add(x, y) = x + y",
     symbol="+",
     latex="{0} + {1}",
+    text="{0} + {1}",
+    binds=10,
     flow="distributor",
     arity=2,
     local=(1, 1),
@@ -43,7 +45,9 @@ subtract = operation(
     plain=np.subtract,
     meaning="subtract(x, y) = x − y",
     symbol="−",
-    latex="{0} - {1}",
+    latex="{0} - {1:>}",
+    text="{0} − {1:>}",
+    binds=10,
     flow="distributor",
     arity=2,
     local=(1, -1),
@@ -59,6 +63,8 @@ multiply = operation(
     meaning="multiply(x, y) = x · y",
     symbol="×",
     latex=r"{0} \cdot {1}",
+    text="{0} · {1}",
+    binds=20,
     flow="switcher",
     arity=2,
     local=(lambda x, y, out: y, lambda x, y, out: x),
@@ -73,7 +79,9 @@ divide = operation(
     plain=np.divide,
     meaning="divide(x, y) = x / y",
     symbol="/",
-    latex=r"\frac{{{0}}}{{{1}}}",
+    latex=r"\frac{{{0:<}}}{{{1:<}}}",
+    text="{0} / {1:>}",
+    binds=20,
     flow="switcher",
     arity=2,
     local=(lambda x, y, out: 1 / y, lambda x, y, out: -out / y),
@@ -90,6 +98,8 @@ negative = operation(
     meaning="negative(x) = −x",
     symbol="×−1",
     latex="-{0}",
+    text="−{0}",
+    binds=15,
     flow="scaler",
     local=(-1,),
     domain=(REALS,),
@@ -113,7 +123,9 @@ power = operation(
     plain=np.power,
     meaning="power(x, y) = xʸ",
     symbol="xʸ",
-    latex="{{{0}}}^{{{1}}}",
+    latex="{{{0:>}}}^{{{1:<}}}",
+    text="{0:>}^{1:>}",
+    binds=40,
     flow="scaler",
     arity=2,
     # x⁰ is 1 at x = 0 too: with exponent 0 the derivative is 0, and 0·0⁻¹ must not make a NaN of it
@@ -144,7 +156,9 @@ def _compare(name: str, python: Any, ufunc: Any, sign: str, latex: str, answer: 
         plain=ufunc,
         meaning=f"{name}(x, y) = 1 where x {sign} y, else 0 (boolean, no gradient)",
         symbol=sign,
-        latex=f"[{{0}} {latex} {{1}}]",
+        latex=f"{{0:>}} {latex} {{1:>}}",
+        text=f"{{0:>}} {sign} {{1:>}}",
+        binds=5,
         flow="blocker",
         arity=2,
         numpy=(ufunc,),
@@ -217,6 +231,8 @@ identity = operation(
     meaning="identity(x) = x: the same value as a new variable",
     symbol="=",
     latex="{0}",
+    text="{0}",
+    binds=5,
     flow="distributor",
     local=(1,),
     domain=(REALS,),
@@ -290,6 +306,7 @@ abs_ = operation(
     meaning="abs(x) = |x|",
     symbol="|x|",
     latex=r"\left|{0}\right|",
+    text="|{0}|",
     flow="scaler",
     local=(lambda x, out: ops.sign(x),),
     kinks=(Kink("x = 0", "0", "the middle of [−1, 1], and the minimum stays put", at=0.0),),
@@ -322,24 +339,26 @@ def _function(name: str, ufunc: Any, local: Any, domain: Any, value: str, **fact
 
 exp = _function(
     "exp", np.exp, lambda x, out: out, REALS, "1.648721",
-    meaning="exp(x) = eˣ", latex="e^{{{0}}}",
+    meaning="exp(x) = eˣ", latex="e^{{{0:<}}}", text="exp({0:<})",
+    binds=40,
 )  # fmt: skip
 expm1 = _function(
     "expm1", np.expm1, lambda x, out: ops.exp(x), REALS, "0.648721",
-    meaning="expm1(x) = eˣ − 1, exact for small x", latex="e^{{{0}}} - 1", symbol="eˣ−1",
+    meaning="expm1(x) = eˣ − 1, exact for small x", latex="e^{{{0:<}}} - 1",
+    text="exp({0:<}) − 1", binds=10, symbol="eˣ−1",
 )  # fmt: skip
 log = _function(
     "log", np.log, lambda x, out: 1 / x, POSITIVE, "-0.693147",
-    meaning="log(x) = ln x", latex=r"\ln\left({0}\right)", symbol="ln",
+    meaning="log(x) = ln x", latex=r"\ln\left({0}\right)", text="ln({0})", symbol="ln",
 )  # fmt: skip
 log1p = _function(
     "log1p", np.log1p, lambda x, out: 1 / (1 + x), (-0.99, 20.0), "0.405465",
     meaning="log1p(x) = ln(1 + x), exact for small x",
-    latex=r"\ln\left(1 + {0}\right)", symbol="ln(1+x)",
+    latex=r"\ln\left(1 + {0}\right)", text="ln(1 + {0})", symbol="ln(1+x)",
 )  # fmt: skip
 sqrt = _function(
     "sqrt", np.sqrt, lambda x, out: 0.5 / out, POSITIVE, "0.707107",
-    meaning="sqrt(x) = √x", latex=r"\sqrt{{{0}}}", symbol="√",
+    meaning="sqrt(x) = √x", latex=r"\sqrt{{{0}}}", text="√({0})", symbol="√",
 )  # fmt: skip
 sin = _function(
     "sin", np.sin, lambda x, out: ops.cos(x), REALS, "0.479426", meaning="sin(x), x in radians"

@@ -58,10 +58,12 @@ class Facts:
     meaning: str  # one line, starting with the formula
     value: Rule  # on plain NumPy values
     symbol: str  # on a drawing's node
-    latex: str  # of the value, with {0}, {1} for the inputs
+    latex: str  # of the value, with {0}, {1} for the inputs; see `text`
     flow: str
     example: tuple[str, str]  # an expression in `cr.` and its printed value
     arity: int | None = 1  # None: any number of inputs
+    text: str = ""  # as `latex`, in plain letters; name(…) if empty
+    binds: int = 100  # how tightly: 10 as a sum, 15 a sign, 20 a product, 40 a power, 100 a bracket
     local: tuple[Rule | float | None, ...] = ()  # pointwise: ∂out/∂inputᵢ(*inputs, out, **params)
     pull: tuple[Rule, ...] = ()  # structural: upstream -> contribution (upstream, *inputs, out, …)
     index: Index | None = None  # structural

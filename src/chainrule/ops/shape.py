@@ -33,12 +33,12 @@ def _moved(mapping: Any) -> Any:
     return terms
 
 
-def _mover(name: str, value: Any, pull: Any, text: str, **facts: Any) -> Any:
+def _mover(name: str, value: Any, pull: Any, form: str, **facts: Any) -> Any:
     return operation(
         name,
         value,
         pull=(pull,),
-        index=Index(text, _moved(value)),
+        index=Index(form, _moved(value)),
         **{"flow": "mover", "domain": (REALS,), **facts},
     )
 
@@ -94,7 +94,9 @@ transpose = _mover(
     prepare=_prepare_transpose,
     meaning="transpose(x, axes=None): the axes permuted, reversed when none are given",
     symbol="ᵀ",
-    latex="{0}^{{\\mathsf T}}",
+    latex="{{{0:>}}}^{{\\mathsf T}}",
+    text="{0:>}ᵀ",
+    binds=40,
     example=("cr.transpose([[1.0, 2.0]]).shape", "(2, 1)"),
 )
 
@@ -160,7 +162,9 @@ getitem = _mover(
     prepare=_prepare_index,
     meaning="getitem(x, index) = x[index]: basic and advanced indexing as NumPy's",
     symbol="[ ]",
-    latex="{0}_{{[\\cdot]}}",
+    latex="{{{0:>}}}_{{[\\cdot]}}",
+    text="{0:>}[…]",
+    binds=50,
     example=("float(cr.getitem(cr.tensor([1.0, 2.0]), 1))", "2.0"),
 )
 
@@ -403,6 +407,8 @@ astype = operation(
     meaning="astype(x, dtype): the same values in another dtype; the gradient comes back in x's",
     symbol="cast",
     latex="{0}",
+    text="{0}",
+    binds=5,
     flow="distributor",
     local=(1,),
     domain=(REALS,),

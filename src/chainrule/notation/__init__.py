@@ -1,0 +1,5 @@
+"""Notation: circuits written as formulas."""
+
+from .write import Style, number, symbol, write
+
+__all__ = ["Style", "number", "symbol", "write"]
