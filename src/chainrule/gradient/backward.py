@@ -50,18 +50,17 @@ def flow_back(
     gradients: dict[Tensor, Any] = {output: upstream}
     with np.errstate(all="ignore"):  # the forward pass has warned; gradients follow IEEE silently
         for node in reversed(nodes):
-            if node.op is None or node not in gradients:
+            inputs = node.inputs
+            upstream = gradients.get(node)
+            if not inputs or upstream is None:
                 continue
-            keep = wanted is None or node in wanted
-            upstream = gradients[node] if keep else gradients.pop(node)
-            operands = node.inputs if symbolic else [x.value for x in node.inputs]
-            out = node if symbolic else node.value
-            for position, source in enumerate(node.inputs):
+            if wanted is not None and node not in wanted:
+                del gradients[node]
+            values = (*inputs, node) if symbolic else [*[x.value for x in inputs], node.value]
+            for position, source in enumerate(inputs):
                 if not source.requires_grad or (needed is not None and source not in needed):
                     continue
-                local, contribution = _contribution(
-                    node, position, upstream, operands, out, symbolic
-                )
+                local, contribution = _contribution(node, position, upstream, values, symbolic)
                 if contribution is None:
                     continue
                 if not (contribution.__class__ is source.value.__class__ is np.float64):
@@ -74,16 +73,18 @@ def flow_back(
 
 
 def _contribution(
-    node: Tensor, position: int, upstream: Any, operands: Any, out: Any, symbolic: bool
+    node: Tensor, position: int, upstream: Any, values: Any, symbolic: bool
 ) -> tuple[Any, Any]:
-    """Local × upstream, selected for a router, pulled for a structural operation."""
+    """Local × upstream, selected for a router, pulled for a structural operation.
+
+    `values` are those of the inputs, then the node's own.
+    """
     op = node.op
-    rules = op.facts.local
-    if not rules:
-        return None, op.pull(position, upstream, operands, out, node.params)
-    local = rules[position]
+    if not op.locals:
+        return None, op.pull(position, upstream, values, node.params)
+    local = op.locals[position]
     if callable(local):
-        local = local(*operands, out, **node.params)
+        local = local(*values, **node.params) if node.params else local(*values)
         if op.is_router:
             return local, _select(local, upstream, symbolic)
         return local, upstream * local
@@ -142,7 +143,7 @@ def _leading_to(wanted: Collection[Tensor], nodes: list[Tensor]) -> set[Tensor]:
 
 def refuse_stale(nodes: list[Tensor]) -> None:
     """Raise where a parameter was updated after the circuit had recorded its old value."""
-    changed = [x for x in nodes if x.op is None and x.__class__ is Parameter and x.updated]
+    changed = [x for x in nodes if x.op is None and isinstance(x, Parameter) and x.updated]
     if not changed:
         return
     first = next((x.serial for x in nodes if x.op is not None), 0)

@@ -86,7 +86,7 @@ def _sigmoid(x: Value) -> Value:
     e = np.exp(-abs(x))
     if isinstance(x, (float, np.floating)):
         return (1.0 if x >= 0 else e) / (1.0 + e)
-    return np.where(x >= 0, 1, e) / (1 + e)
+    return np.exp(np.minimum(x, 0)) / (1 + e)  # the numerator is 1 or e, to the bit
 
 
 sigmoid = _gate(
@@ -98,6 +98,20 @@ sigmoid = _gate(
     meaning="sigmoid(x) = σ(x) = 1/(1 + e⁻ˣ), with σ′ = σ(1 − σ)",
     symbol="σ", latex=r"\sigma\left({0}\right)", text="σ({0})",
     source="slides, derivatives, error-and-delta",
+)  # fmt: skip
+
+
+def _sech2(x: Value) -> Value:
+    """With e = exp(−2|x|) ≤ 1 nothing overflows, and small stays small where 1 − tanh² is 0."""
+    e = np.exp(-2 * abs(x))
+    return 4 * e / np.square(1 + e)
+
+
+sech2 = _gate(
+    "sech2", _sech2, lambda x: 1 - ops.square(ops.tanh(x)),
+    lambda x, out: -2 * ops.tanh(x) * out, "0.786448",
+    meaning="sech2(x) = 1/cosh²x = tanh′(x)", symbol="sech²",
+    latex=r"\operatorname{{sech}}^2\left({0}\right)",
 )  # fmt: skip
 
 relu = _gate(

@@ -383,7 +383,7 @@ arctan = _function(
     meaning="arctan(x): the angle in [−π/2, π/2] whose tangent is x",
 )  # fmt: skip
 tanh = _function(
-    "tanh", np.tanh, lambda x, out: 4 * ops.sigmoid(2 * x) * ops.sigmoid(-2 * x), REALS, "0.462117",
+    "tanh", np.tanh, lambda x, out: ops.sech2(x), REALS, "0.462117",
     # 1 − tanh² is exactly 0 from |x| = 19 (float64): "small" would be read as "dead"
     textbook=(lambda x, out: 1 - out**2,),
     definition=lambda x: (ops.exp(2 * x) - 1) / (ops.exp(2 * x) + 1),

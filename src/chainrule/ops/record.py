@@ -91,6 +91,7 @@ class Operation:
         "differentiable",
         "facts",
         "is_router",
+        "locals",
         "name",
         "value",
     )
@@ -100,6 +101,7 @@ class Operation:
         self.facts = facts
         self.name = facts.name
         self.value = facts.value
+        self.locals = facts.local
         self.arity = facts.arity
         self.defaults = _defaults(facts)
         self.is_router = facts.flow == "router"
@@ -123,6 +125,10 @@ class Operation:
         for x in args:
             if isinstance(x, Tensor):
                 return self.record(args, params)
+        return self.compute(args, params)
+
+    def compute(self, args: Sequence[Any], params: Mapping[str, Any]) -> Any:
+        """The value of plain numbers and arrays: no node is left."""
         if not self.defaults.keys() >= params.keys():
             self._complete(params, args)  # raises, naming the argument
         return (self.facts.plain or self.value)(*args, **params)  # NumPy takes any form of params
@@ -196,14 +202,15 @@ class Operation:
         rule = self.facts.local[position]
         return rule(*operands, out, **params) if callable(rule) else rule
 
-    def pull(
-        self, position: int, upstream: Any, operands: Sequence[Any], out: Any, params: Any
-    ) -> Any:
-        """The contribution to the input at `position`, before broadcasting is undone."""
+    def pull(self, position: int, upstream: Any, values: Sequence[Any], params: Any) -> Any:
+        """The contribution to the input at `position`, before broadcasting is undone.
+
+        `values` are those of the inputs, then the operation's own.
+        """
         rules = self.facts.pull
         if self.arity is None:
-            return rules[0](position, upstream, operands, out, **params)
-        return rules[position](upstream, *operands, out, **params)
+            return rules[0](position, upstream, values[:-1], values[-1], **params)
+        return rules[position](upstream, *values, **params)
 
     def __repr__(self) -> str:
         return f"<operation {self.name}: {self.facts.meaning}>"
@@ -230,6 +237,29 @@ class Unary(Operation):
         if not isinstance(x, Tensor):
             return self(gathered(x)) if isinstance(x, (list, tuple)) else self.value(x)
         return record(self, (x,), _NO_PARAMS, self.value(x.value), self.differentiable)
+
+
+class Shaping(Operation):
+    """An operation of one input with parameters: the same call, written out for speed."""
+
+    __slots__ = ()
+
+    def __call__(self, x: Any = _MISSING, *more: Any, **params: Any) -> Any:
+        if x.__class__ not in _READY:
+            return super().__call__(*_given(x, *more), **params)
+        if more:
+            self._bind((x, *more), params)  # enters them in params
+        if not isinstance(x, Tensor):
+            return self.compute((x,), params)
+        value = x.value
+        complete = self._complete(params, (value,))
+        try:
+            value = self.value(value, **complete)
+        except (ValueError, IndexError) as error:
+            raise self._misfit((x,), error) from error
+        if value.__class__ is np.ndarray and value.ndim == 0:
+            value = value[()]
+        return record(self, (x,), complete, value, self.differentiable)
 
 
 class Binary(Operation):
@@ -262,6 +292,7 @@ class Binary(Operation):
 
 
 _NUMPY = (np.ndarray, np.generic)
+_READY = {Tensor, Parameter, np.ndarray, np.float64, np.float32}
 _NO_PARAMS: Mapping[str, Any] = {}
 
 
@@ -342,7 +373,7 @@ def composed(
 
 def _kind(facts: Facts) -> type[Operation]:
     if _defaults(facts):
-        return Operation
+        return Shaping if facts.arity == 1 else Operation
     return {1: Unary, 2: Binary}.get(facts.arity or 0, Operation)
 
 

@@ -20,6 +20,8 @@ def canonical_axes(axis: Any, ndim: int) -> Shape:
     """The axes as a sorted tuple of non-negative numbers; None means all."""
     if axis is None:
         return tuple(range(ndim))
+    if axis.__class__ is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
     axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
     for one in axes:
         if not isinstance(one, (int, np.integer)):
@@ -55,7 +57,7 @@ def _reduced(o: Shape, shapes: Sequence[Shape], params: Mapping[str, Any]) -> li
 
 
 def _sum(x: Value, axis: Any = None, keepdims: bool = False) -> Value:
-    return np.sum(x, axis=axis, keepdims=keepdims)
+    return np.add.reduce(x, axis=axis, keepdims=keepdims)  # type: ignore[call-overload]
 
 
 sum_ = operation(

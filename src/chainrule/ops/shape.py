@@ -65,7 +65,7 @@ def _prepare_reshape(shapes: Sequence[Shape], shape: Any) -> dict[str, Any]:
 
 reshape = _mover(
     "reshape",
-    lambda x, shape: np.reshape(x, shape),
+    lambda x, shape: np.asarray(x).reshape(shape),
     lambda v, x, out, shape: ops.reshape(v, shape=x.shape),
     "out[flat order] = x[flat order]",
     prepare=_prepare_reshape,
@@ -88,7 +88,7 @@ def _prepare_transpose(shapes: Sequence[Shape], axes: Any) -> dict[str, Any]:
 
 transpose = _mover(
     "transpose",
-    lambda x, axes=None: np.transpose(x, axes),
+    lambda x, axes=None: np.asarray(x).transpose(axes),
     lambda v, x, out, axes: ops.transpose(v, axes=tuple(map(axes.index, range(len(axes))))),
     "out[j,i] = x[i,j]",
     prepare=_prepare_transpose,
