@@ -18,8 +18,9 @@ ROOMS: dict[str, set[str]] = {
     "gradient": {"ops", "circuit", "errors"},
     "rewrite": {"gradient", "ops", "circuit", "errors"},
     "notation": {"ops", "circuit", "errors"},
+    "page": set(),
     "nn": {"gradient", "ops", "circuit", "errors"},
-    "explain": {"notation", "rewrite", "gradient", "ops", "circuit", "errors"},
+    "explain": {"page", "notation", "rewrite", "gradient", "ops", "circuit", "errors"},
     "train": {"nn", "gradient", "ops", "circuit", "errors"},
     "lectures": {"train", "nn", "explain", "rewrite", "gradient", "ops", "circuit", "errors"},
 }

@@ -469,11 +469,11 @@ def test_numbers_that_cannot_be_learnt_from():
 @pytest.mark.parametrize(
     ("keywords", "error", "message"),
     [
-        ({"epochs": 0}, ValueError, "epochs must be at least 1"),
+        ({"epochs": 0}, ValueError, "epochs must be a whole number of at least 1, got 0"),
         ({"epochs": 1.5}, ValueError, "epochs must be a whole number"),
-        ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
-        ({"batch_size": True}, ValueError, "batch_size must be at least 1"),
-        ({"seed": -1}, ValueError, "seed must be at least 0"),
+        ({"batch_size": 0}, ValueError, "batch_size must be a whole number of at least 1"),
+        ({"batch_size": True}, ValueError, "batch_size must be a whole number of at least 1"),
+        ({"seed": -1}, ValueError, "seed must be a whole number of at least 0, got -1"),
         ({"seed": "x"}, ValueError, "seed must be a whole number"),
         ({"progress": "yes"}, ValueError, "progress must be"),
         ({"loss": "squared"}, UnknownNameError, "did you mean 'squared_error'"),

@@ -60,7 +60,7 @@ def explain(
 
     \b
     chainrule explain "q = x + y; f = q*z" x=-2 y=5 z=-4
-    chainrule explain "1/(1 + exp(-(w0*x0 + w1*x1 + w2)))" w0=2 x0=-1 w1=-3 x1=-2 w2=-3
+    chainrule explain "1/(1 + exp(-(w*x + b)))" w=2 x=-1 b=-3
     chainrule explain "softmax(x) @ [0, 0, 1]" "x=[1, 2, 3]"
     """
     output, variables = build(formula, values)

@@ -1,11 +1,12 @@
 """`chainrule`: the group of commands, and what becomes of an error.
 
 Exit status 0 when done, 1 for a clear failure (one line on stderr, no traceback), 2 for wrong
-usage.
+usage, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
 
+import codecs
 import importlib
 import os
 import sys
@@ -58,7 +59,7 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status; errors become one line on stderr."""
-    _speak_utf8()
+    _open_streams()
     try:
         status = cli.main(args=args, prog_name="chainrule", standalone_mode=False)
         sys.stdout.flush()
@@ -95,8 +96,26 @@ def _say(message: str, status: int = 1) -> int:
     return status
 
 
-def _speak_utf8() -> None:
-    """Greek letters must not break a terminal of another encoding."""
+_PLAIN = str.maketrans(
+    {"∂": "d", "→": "->", "×": "x", "·": ".", "╲": "\\", "±": "+/-", "−": "-", "–": "-", "…": "..."}
+    | {"²": "^2", "³": "^3", "√": "sqrt", "Σ": "sum", "σ": "sigma", "δ": "delta", "≈": "~"}
+    | {"≤": "<=", "≥": ">=", "≠": "!=", "∞": "inf", "‖": "|", "⊙": "*", "ᵀ": "^T"}
+    | dict(zip("▁▂▃▄▅▆▇█", "_.-:=+*#", strict=True))
+)
+
+
+def _in_plain(error: UnicodeError) -> tuple[str, int]:
+    """What a terminal of another encoding shows for a character that it does not have."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end].translate(_PLAIN)
+    return "".join(c if c.isascii() else "?" for c in text), error.end
+
+
+def _open_streams() -> None:
+    """Output that was closed goes nowhere; symbols never break a terminal without Unicode."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")
+    codecs.register_error("chainrule.plain", _in_plain)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure") and (stream.encoding or "").lower() != "utf-8":
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="chainrule.plain")

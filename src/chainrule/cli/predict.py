@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from ..errors import DataError
+from ..nn.tensorfile import write_whole
 from ..train.sheet import Sheet, parse_sheet, read_sheet
 
 
@@ -54,8 +55,19 @@ def predict(
     if output is None:
         click.echo(text, nl=False)
     else:
-        with open(output, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        _write(output, text)
+
+
+def _write(path: str, text: str) -> None:
+    """A file appears whole or not at all; a device or a pipe is simply written to."""
+    data = text.encode()
+    if os.path.isdir(path) or os.path.isfile(path) or not os.path.exists(path):
+        return write_whole(path, data)
+    try:
+        with open(path, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def _sheet(data: str) -> Sheet:

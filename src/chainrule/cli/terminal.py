@@ -47,6 +47,15 @@ def number(value: Any, digits: int = 9) -> str:
     return f"array {array.shape}"
 
 
+def counted(count: int, what: str) -> str:
+    """How many there are: `1 row`, `1797 rows`.
+
+    >>> counted(1, "row"), counted(1797, "row")
+    ('1 row', '1797 rows')
+    """
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def plain_json(value: Any) -> str:
     """JSON that any reader takes: NaN and infinities, which JSON lacks, become strings."""
     return json.dumps(_finite(value), ensure_ascii=False, indent=2)

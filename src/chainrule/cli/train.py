@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import stat
 import time
 from typing import Any
 
@@ -10,7 +12,7 @@ import click
 
 from ..errors import DataError
 from ..train.data import BUNDLED, Table, load_dataset, read_csv
-from .terminal import console, number, plain_json, spark, table
+from .terminal import console, counted, number, plain_json, spark, table
 
 
 @click.command()
@@ -22,7 +24,7 @@ from .terminal import console, number, plain_json, spark, table
 @click.option(
     "--hidden",
     multiple=True,
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=100_000),
     metavar="UNITS",
     help="A hidden layer; repeat for more. Default: 64, or 128 and 64 from a thousand rows on.",
 )
@@ -30,34 +32,81 @@ from .terminal import console, number, plain_json, spark, table
 @click.option(
     "--activation",
     default="relu",
+    metavar="NAME",
     show_default=True,
     help="relu, tanh, sigmoid, leaky_relu, elu, selu, gelu, silu, softplus.",
 )
 @click.option(
-    "--optimizer", default="adam", show_default=True, help="sgd, adam, adamw, rmsprop, adagrad."
+    "--optimizer",
+    default="adam",
+    metavar="NAME",
+    show_default=True,
+    help="sgd, adam, adamw, rmsprop, adagrad.",
 )
 @click.option(
     "--lr",
     type=click.FloatRange(min=0, min_open=True),
+    metavar="RATE",
     help="Learning rate. Default: 0.003 for adam.",
 )
-@click.option("--schedule", default="cosine", show_default=True, help="cosine or constant.")
-@click.option("--epochs", type=click.IntRange(min=1), help="Default: about 2000 steps.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
-@click.option("--weight-decay", type=click.FloatRange(min=0), default=0.0, show_default=True)
 @click.option(
-    "--dropout", type=click.FloatRange(min=0, max=1, max_open=True), default=0.0, show_default=True
+    "--schedule",
+    default="cosine",
+    metavar="NAME",
+    show_default=True,
+    help="cosine (the learning rate falls to 0) or constant.",
+)
+@click.option(
+    "--epochs", type=click.IntRange(min=1), metavar="N", help="Default: about 2000 steps."
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="ROWS",
+    default=32,
+    show_default=True,
+    help="Rows of a step.",
+)
+@click.option(
+    "--weight-decay",
+    type=click.FloatRange(min=0),
+    metavar="RATE",
+    default=0.0,
+    show_default=True,
+    help="How strongly weights are drawn to 0.",
+)
+@click.option(
+    "--dropout",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    metavar="SHARE",
+    default=0.0,
+    show_default=True,
+    help="The share of hidden units that a step leaves out.",
 )
 @click.option(
     "--held-out",
     type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
+    metavar="SHARE",
     default=0.2,
     show_default=True,
-    help="The part of the rows kept for the score.",
+    help="The share of rows kept for the score; nothing is learnt or chosen by them.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("-o", "--output", metavar="FILE", help="Where to save. Default: NAME.safetensors.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="The same seed gives the same file.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Where to save. Default: the name of DATA, here, as NAME.safetensors.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
 def train(
     data: str,
@@ -65,33 +114,47 @@ def train(
     task: str | None,
     output: str | None,
     force: bool,
+    quiet: bool,
     as_json: bool,
     linear: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Train a network on DATA: digits, iris, wine, breast_cancer, diabetes, or a CSV file.
 
     \b
     chainrule train digits
     chainrule train flowers.csv --target species --hidden 32 --hidden 16
+
+    Ctrl-C ends training after the step; the model so far is scored and saved.
     """
     from ..train.job import Settings, train_table
 
     layers = options.pop("hidden")
+    if linear and layers:
+        raise click.UsageError("--linear means no hidden layer; leave out --hidden")
     settings = Settings(hidden=() if linear else layers or None, **options)
     rows = read_table(data, target, task)
-    path = output or f"{rows.name}.safetensors"
+    path = output or f"{os.path.splitext(os.path.basename(data))[0]}.safetensors"
     _refuse_overwriting(path, force)
-    if not as_json:
+    silent = quiet or as_json
+    if not silent:
         _announce(rows)
     began = time.perf_counter()
-    trained = train_table(rows, settings, progress=False if as_json else None)
+    trained = train_table(rows, settings, progress=False if silent else None)
     seconds = time.perf_counter() - began
     trained.save(path)
     if as_json:
         click.echo(plain_json(_as_json(trained, path, seconds)))
-    else:
+    elif not quiet:
         _report(trained, path, seconds)
+    if trained.history.stopped != "interrupted":
+        return 0
+    click.echo(
+        f"interrupted after {counted(trained.history.steps, 'step')} of"
+        f" {counted(trained.steps, 'step')}: {path} holds the model so far",
+        err=True,
+    )
+    return 130
 
 
 def read_table(data: str, target: str | None, task: str | None) -> Table:
@@ -118,6 +181,8 @@ def _refuse_overwriting(path: str, force: bool) -> None:
         )
     if os.path.isdir(path):
         raise DataError(f"{path}: is a folder; name a file with -o FILE")
+    if _is_special(path):
+        raise DataError(f"{path}: is no regular file; choose another with -o FILE")
     if os.path.exists(path) and not force:
         raise DataError(
             f"{path}: exists already; use --force to replace it, or -o FILE for another"
@@ -126,12 +191,20 @@ def _refuse_overwriting(path: str, force: bool) -> None:
         raise DataError(f"{path}: the folder cannot be written to; choose another with -o FILE")
 
 
+def _is_special(path: str) -> bool:
+    """Whether a device or a pipe is there; `OSError` for a path that no file can have."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
 def _announce(rows: Table) -> None:
-    what = "classes" if rows.schema.classes is not None else "regression"
-    count = f"{len(rows.schema.classes)} " if rows.schema.classes is not None else ""
+    classes = rows.schema.classes
+    what = "regression" if classes is None else f"{len(classes)} classes"
     click.echo(
-        f"{rows.name}: {rows.rows} rows, {rows.schema.width} features,"
-        f" target '{rows.schema.target}' ({count}{what})"
+        f"{rows.name}: {counted(rows.rows, 'row')}, {counted(rows.schema.width, 'feature')},"
+        f" target '{rows.schema.target}' ({what})"
     )
 
 
@@ -139,24 +212,27 @@ def _report(trained: Any, path: str, seconds: float) -> None:
     out = console()
     history, score = trained.history, trained.score
     out.print(trained.predictor.model.summary(), highlight=False, markup=False)
-    first, last = number(history.loss[0], 4), number(history.loss[-1], 4)
-    epochs = len(history.loss)
+    losses, unit = history.loss, "epoch"
+    if not losses:  # interrupted within the first epoch
+        losses, unit = history.step_loss or [math.nan], "step"
     out.print(
-        f"loss {spark(history.loss)} {first} → {last} in {epochs} epochs, {seconds:.1f} s",
+        f"loss {spark(losses, width=24)} {number(losses[0], 4)} → {number(losses[-1], 4)}"
+        f" in {counted(len(losses), unit)}, {seconds:.1f} s",
         highlight=False,
     )
+    rows = counted(score.rows, "row")
     if score.name == "accuracy":
         wrong = round((1 - score.value) * score.rows)
         out.print(
-            f"held-out accuracy {score.value:.2%} on {score.rows} rows ({wrong} wrong);"
-            f" always the commonest class: {score.baseline:.2%}",
+            f"held-out accuracy {score.value:.2%} on {rows}, {wrong} wrong"
+            f" (commonest class: {score.baseline:.2%})",
             highlight=False,
         )
         _print_confusion(trained, out)
     else:
         out.print(
-            f"held-out R² {score.value:.4f} on {score.rows} rows (error ±{number(score.error, 4)});"
-            f" always the mean: {score.baseline:.4f}",
+            f"held-out R² {score.value:.4f} on {rows}, error ±{number(score.error, 4)}"
+            f" (always the mean: {score.baseline:.4f})",
             highlight=False,
         )
     out.print(f"saved {path}", highlight=False, markup=False)
@@ -168,6 +244,9 @@ def _print_confusion(trained: Any, out: Any) -> None:
     if len(classes) > 12:
         return
     counts = table("true ╲ predicted", *classes, title="")
+    counts.show_edge = False
+    for column in counts.columns[1:]:
+        column.justify = "right"
     for name, row in zip(classes, trained.score.confusion, strict=True):
         counts.add_row(name, *[str(n) if n else "·" for n in row])
     out.print(counts)
@@ -185,6 +264,7 @@ def _as_json(trained: Any, path: str, seconds: float) -> dict[str, Any]:
         },
         "confusion": [list(row) for row in score.confusion],
         "train_rows": trained.train_rows,
+        "stopped": trained.history.stopped,
         "epochs": len(trained.history.loss),
         "loss": list(trained.history.loss),
         "seconds": seconds,

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..circuit import Tensor
-from ..errors import ShapeError
+from ..errors import ShapeError, quoted
 from .module import Module, Shape
 
 __all__ = ["Layer", "count", "floating"]
@@ -65,9 +65,13 @@ def _plain_default(value: Any) -> Any:
 
 
 def count(name: str, value: Any, least: int = 1) -> int:
-    """A whole number from `least` on, as an argument of a layer."""
+    """A whole number from `least` on, as an argument of a layer or of `fit`; else `ValueError`.
+
+    >>> count("units", np.int64(3))
+    3
+    """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {quoted(value)}")
     return int(value)
 
 

@@ -74,8 +74,7 @@ class Module:
 
     def __new__(cls, *args: Any, **keywords: Any) -> Self:
         module = super().__new__(cls)
-        state = {"_members": {}, "_buffers": {}, "_training": True, "extra": {}}
-        module.__dict__.update(state)
+        module.__dict__.update(_members={}, _buffers={}, _training=True, extra={})
         return module
 
     def __init__(self) -> None:

@@ -89,7 +89,8 @@ class Optimizer:
     ) -> tuple[Arrays, State]:
         """The parameters and the state after one step; the arguments stay as they are.
 
-        Raises `ShapeError` where the names of `grads` or `state` are not those of `params`.
+        Raises `ShapeError` where the names of `grads` or `state` are not those of `params`, or a
+        gradient has not the shape of its parameter.
 
         >>> optimizer = SGD(lr=0.1)
         >>> params = {"w": np.array([1.0, 2.0])}
@@ -104,8 +105,13 @@ class Optimizer:
         moved: Arrays = {}
         after: State = {"step": step, **{slot: {} for slot in self._slots}}
         for name, p in params.items():
+            g = grads[name]
+            if g.shape != p.shape:
+                raise ShapeError(
+                    f"the gradient of {quoted(name)} has shape {g.shape}, the parameter {p.shape}"
+                )
             slots = [state[slot][name] for slot in self._slots]
-            moved[name], *slots = self._move(p, grads[name], like(lr, p), step, *slots)
+            moved[name], *slots = self._move(p, g, like(lr, p), step, *slots)
             for slot, value in zip(self._slots, slots, strict=True):
                 after[slot][name] = value
         return moved, after

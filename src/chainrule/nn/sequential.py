@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..circuit import Parameter
+from .base import count
 from .module import Module, Shape
 
 
@@ -15,9 +16,7 @@ def generator(seed: int | None, number: int) -> np.random.Generator:
     """The generator of layer `number` with parameters; of fresh entropy where there is no seed."""
     if seed is None:
         return np.random.default_rng()
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
-    return np.random.default_rng([int(seed), number])
+    return np.random.default_rng([count("seed", seed, least=0), number])
 
 
 class Sequential(Module):

@@ -180,7 +180,7 @@ def save(model: Module, path: str | os.PathLike[str], *, overwrite: bool = True)
     >>> nn.load(path)([[1.0, 1.0]]).numpy()
     array([[7.]], dtype=float32)
     """
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     if not overwrite and os.path.lexists(path):
         raise FileExistsError(17, "the file exists; pass overwrite=True to replace it", path)
     try:
@@ -193,9 +193,14 @@ def save(model: Module, path: str | os.PathLike[str], *, overwrite: bool = True)
 def _encoded(model: Module) -> bytes:
     if type(model) is not Sequential:
         raise Refusal(f"it is a {type(model).__name__}, not a Sequential; {_WAY_OUT}")
+    if not isinstance(model.extra, dict):
+        raise Refusal(f"its extra is a {type(model.extra).__name__}; give a dict")
     document = {"format": FORMAT, "model": _described(model, "", 1), "extra": _plain(model.extra)}
     _demand_own_weights(model)
     tensors = {name: np.ascontiguousarray(value) for name, value in model.state_dict().items()}
+    for name, value in tensors.items():
+        if value.dtype.name not in _DTYPES:
+            raise Refusal(f"{name} is {value.dtype}; a file holds {', '.join(_DTYPES)}")
     data = encode(tensors, document)
     length = int.from_bytes(data[:8], "little")
     if length > MAX_HEADER:
@@ -275,7 +280,7 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     Raises `ModelFileError` naming the file and the repair where it is missing, cut short, damaged,
     altered, or not a model file of this package.
     """
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     with _naming(path):
         with open_regular(path) as file:
             header = read_header(file)
@@ -292,11 +297,11 @@ def _naming(path: str) -> Iterator[None]:
     try:
         yield
     except Refusal as refusal:
-        raise ModelFileError(f"{str(path)!r} {refusal}") from None
+        raise ModelFileError(f"{path!r} {refusal}") from None
     except OSError as error:
-        raise ModelFileError(f"{str(path)!r} cannot be read ({error.strerror})") from None
+        raise ModelFileError(f"{path!r} cannot be read ({error.strerror})") from None
     except MemoryError:
-        raise ModelFileError(f"{str(path)!r} holds a model larger than the free memory") from None
+        raise ModelFileError(f"{path!r} holds a model larger than the free memory") from None
 
 
 def _plan(header: Header) -> list[Planned]:

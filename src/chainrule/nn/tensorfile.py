@@ -212,27 +212,31 @@ def write_whole(path: str, data: bytes) -> None:
     """Put `data` at `path` whole or not at all: a temporary file beside it, fsync, rename, fsync.
 
     Raises `OSError` naming the path; the old file is then untouched and the temporary one gone.
+    What is there and no regular file (a device, a pipe) is refused: a rename would destroy it.
     """
     path = os.path.realpath(path)  # through a link, to the file that it stands for
+    mode = _mode(path)
+    if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "is no regular file; nothing was changed", path)
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name[:100]}.{os.urandom(6).hex()}.tmp")
     try:
-        _write(temporary, data, _mode(path))
+        _write(temporary, data, mode)
         os.replace(temporary, path)
     except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
         if isinstance(error, OSError) and error.errno is not None:
-            text = f"{error.strerror or error}; the model was not saved, nothing was changed"
+            text = f"{error.strerror or error}; nothing was changed"
             raise OSError(error.errno, text, path) from error
         raise
     _sync_folder(folder)
 
 
 def _mode(path: str) -> int | None:
-    """The old file's permissions, which the new one shall keep."""
+    """The old file's kind and permissions; the new one shall keep them."""
     try:
-        return stat.S_IMODE(os.stat(path).st_mode)
+        return os.stat(path).st_mode
     except OSError:
         return None
 
@@ -248,7 +252,7 @@ def _write(path: str, data: bytes, mode: int | None) -> None:
     finally:
         os.close(handle)
     if mode is not None:
-        os.chmod(path, mode)
+        os.chmod(path, stat.S_IMODE(mode))
 
 
 def _sync_folder(folder: str) -> None:

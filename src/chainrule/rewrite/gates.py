@@ -82,7 +82,14 @@ def rebuilt(
 
     Leaves stay themselves; names, sites and groups of replaced nodes pass to their successors.
     """
-    nodes = circuit_of(output)
+    return successors([output], replace)[output]
+
+
+def successors(
+    outputs: Collection[Tensor], replace: Callable[[Tensor, tuple[Tensor, ...]], Tensor | None]
+) -> dict[Tensor, Tensor]:
+    """As `rebuilt`, for several outputs at once: each node of their circuits with its successor."""
+    nodes = circuit_of(*outputs)
     refuse_stale(nodes)
     new: dict[Tensor, Tensor] = {}
     with _recording():
@@ -100,7 +107,7 @@ def rebuilt(
                 answer.group = node.group
                 answer._mark = node._mark
             new[node] = answer
-    return new[output]
+    return new
 
 
 def _again(node: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:

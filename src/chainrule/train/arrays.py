@@ -51,7 +51,12 @@ def check_features(X: object, *, name: str = "X") -> NDArray[np.floating[Any]]:
 
 
 def check_labels(
-    y: object, n_rows: int, *, classes: int | None = None, one_class: bool = False
+    y: object,
+    n_rows: int,
+    *,
+    classes: int | None = None,
+    one_class: bool = False,
+    name: str = "y",
 ) -> Labels:
     """y as int64 labels of shape (n_rows,), each in 0..classes-1; y stays as it is.
 
@@ -62,17 +67,17 @@ def check_labels(
     >>> check_labels([0.0, 1.0, 1.0], 3)
     array([0, 1, 1])
     """
-    array = _flat(_as_array(y, "y"), n_rows)
-    _check_label_kind(array)
-    floats = _as_floats(array, "y")
+    array = _flat(_as_array(y, name), n_rows, name)
+    _check_label_kind(array, name)
+    floats = _as_floats(array, name)
     end = MAX_LABEL if classes is None else classes
     bad = ~((floats >= 0) & (floats < end) & (floats == np.floor(floats)))
     if bad.any():
-        raise _not_a_label(array, int(np.argmax(bad)), classes)
+        raise _not_a_label(array, int(np.argmax(bad)), classes, name)
     labels = array.astype(np.int64)
     if not one_class and (labels == labels[0]).all():
         raise DataError(
-            f"y has one class only, {labels[0]}; a classifier needs rows of at least two"
+            f"{name} has one class only, {labels[0]}; a classifier needs rows of at least two"
         )
     return labels
 
@@ -246,38 +251,40 @@ def _first(mask: Array) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(int(np.argmax(mask)), mask.shape))
 
 
-def _flat(array: Array, n_rows: int) -> Array:
+def _flat(array: Array, n_rows: int, name: str) -> Array:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim == 2:
         raise DataError(
-            f"y has shape {array.shape}, expected ({n_rows},); "
+            f"{name} has shape {array.shape}, expected ({n_rows},); "
             "if it is one-hot, give y.argmax(axis=1)"
         )
     if array.ndim != 1:
-        raise DataError(f"y has shape {array.shape}, expected ({n_rows},); give a 1-D array")
+        raise DataError(f"{name} has shape {array.shape}, expected ({n_rows},); give a 1-D array")
     if len(array) != n_rows:
-        raise DataError(f"y has {len(array)} labels for {n_rows} rows of X; give one for each row")
+        raise DataError(
+            f"{name} has {len(array)} labels for {n_rows} rows of X; give one for each row"
+        )
     if n_rows == 0:
-        raise DataError("y has no labels; give at least one")
+        raise DataError(f"{name} has no labels; give at least one")
     return array
 
 
-def _check_label_kind(array: Array) -> None:
+def _check_label_kind(array: Array, name: str) -> None:
     if array.dtype.kind in "biufO":
         return
     shown = quoted(array.flat[0].item())
     raise DataError(
-        f"y holds {shown}, but labels are integers from 0; "
+        f"{name} holds {shown}, but labels are integers from 0; "
         "use classes, y = np.unique(y, return_inverse=True)"
     )
 
 
-def _not_a_label(array: Array, row: int, classes: int | None) -> DataError:
+def _not_a_label(array: Array, row: int, classes: int | None, name: str) -> DataError:
     expected = "0, 1, 2, …" if classes is None else f"0..{classes - 1}"
     value = array[row].item() if isinstance(array[row], np.generic) else array[row]
     return DataError(
-        f"y[{row}] is {value}, expected a label in {expected}; "
+        f"{name}[{row}] is {value}, expected a label in {expected}; "
         "use classes, y = np.unique(y, return_inverse=True)"
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import signal
 import threading
 import time
@@ -15,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..circuit import Parameter, Tensor, no_grad
-from ..errors import GradientError, quoted
+from ..errors import GradientError
 from ..gradient import flow_back
 from ..gradient.backward import seed as first_upstream
-from ..nn import losses, optim
+from ..nn import Module, losses, optim
+from ..nn.base import count
 from ..ops import constant
 from .callbacks import Callbacks, Moment
 from .history import History
@@ -44,8 +44,8 @@ def fit(
     validation_data: Any = None,
     shuffle: bool = True,
     seed: int | None = 0,
-    callbacks: Iterable[Any] = (),
-    metrics: Iterable[Any] = (),
+    callbacks: Iterable[Any] | None = (),
+    metrics: Iterable[Any] | None = (),
     progress: bool | None = None,
     compile: bool = True,
     state: dict[str, Any] | None = None,
@@ -85,17 +85,21 @@ def fit(
     Source: slides, mini-batch SGD: sample a batch, forward, backward, update.
     """
     run = _Run(model, losses.get(loss), optim.get(optimizer), state)
-    epochs = _count("epochs", epochs)
+    epochs = count("epochs", epochs)
     X = features(model, X)
     y = targets(model, run.loss, X, y)
-    size = len(X) if batch_size is None else min(_count("batch_size", batch_size), len(X))
+    size = len(X) if batch_size is None else min(count("batch_size", batch_size), len(X))
     held_out = validation(model, run.loss, validation_data)
-    seed = _seed(seed)
+    seed = _fresh_seed() if seed is None else count("seed", seed, least=0)
     plan = _Plan(X, y, size, epochs, bool(shuffle), seed)
     gauges = _Gauges(
-        run, plan, held_out, resolve(metrics, getattr(run.loss, "boundary", 0.5)), max(size, CHUNK)
+        run,
+        plan,
+        held_out,
+        resolve(() if metrics is None else metrics, getattr(run.loss, "boundary", 0.5)),
+        max(size, CHUNK),
     )
-    return _train(run, plan, gauges, Callbacks(callbacks), progress)
+    return _train(run, plan, gauges, Callbacks(() if callbacks is None else callbacks), progress)
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,11 @@ class _Run:
     """The step and what it moves: parameters, buffers and the optimiser's state."""
 
     def __init__(self, model: Any, loss: Any, optimizer: Any, state: dict[str, Any] | None) -> None:
+        if not isinstance(model, Module):
+            raise TypeError(
+                f"fit trains a model of chainrule.nn, as nn.Sequential(…), not a"
+                f" {type(model).__name__}"
+            )
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.parameters: dict[str, Parameter] = dict(model.named_parameters())
         if not self.parameters:
@@ -277,7 +286,7 @@ class _Loop:
 
     def steps(self, epoch: int) -> str | None:
         """Every batch of an epoch, and its mean loss over rows."""
-        run, history, total = self.run, self.history, 0.0
+        run, history, total, stopped = self.run, self.history, 0.0, None
         for X, y in self.plan.batches(epoch):
             value = run.step(X, y)
             if not math.isfinite(value):
@@ -286,11 +295,12 @@ class _Loop:
             history.step_loss.append(value)
             self.show.step(epoch, history.steps)
             if stopped := self.asked("on_step", epoch):
-                return stopped
+                break
         if run.went_wrong():
             raise _diverged(run, "a parameter is not finite", history.steps, epoch)
-        history.loss.append(total / len(self.plan.X))
-        return None
+        if stopped is None:
+            history.loss.append(total / len(self.plan.X))
+        return stopped
 
     def end_of(self, epoch: int) -> str | None:
         """What an epoch is measured by, and who is told."""
@@ -361,23 +371,5 @@ def _training_mode(model: Any, seed: int) -> Iterator[None]:
             module.training = mode
 
 
-def _count(name: str, value: Any) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name} must be a whole number, got {quoted(value)}") from None
-    if isinstance(value, bool) or number < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return number
-
-
-def _seed(seed: int | None) -> int:
-    if seed is None:
-        return int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
-    try:
-        number = operator.index(seed)
-    except TypeError:
-        raise ValueError(f"seed must be a whole number or None, got {quoted(seed)}") from None
-    if number < 0:
-        raise ValueError(f"seed must be at least 0, got {seed}")
-    return number
+def _fresh_seed() -> int:
+    return int(np.random.SeedSequence().generate_state(1, np.uint32)[0])

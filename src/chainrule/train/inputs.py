@@ -63,23 +63,23 @@ def targets(model: Any, loss: Any, X: Array, y: Any, name: str = "y") -> Array:
             f"{other} has {len(X)} rows, {name} has {found}; give one target for each row"
         )
     if getattr(loss, "takes_labels", False):
-        return _frozen(_classes(model, X, array))
+        return _frozen(_classes(model, X, array, name))
     if array.dtype.kind in "iub":
         own = loss in LOSSES.values()  # somebody else's loss may want integers
         return _frozen(array.astype(model.dtype) if own else array)
     return _finite(array.reshape(len(array), -1), model.dtype, name).reshape(array.shape)
 
 
-def _classes(model: Any, X: Array, y: Array) -> Array:
+def _classes(model: Any, X: Array, y: Array, name: str) -> Array:
     """Labels below the number of the model's outputs, or distributions over them."""
     shape = model.predict(X[:1]).shape[1:]
     if shape and y.shape[1:] == shape:
-        t = _finite(y.reshape(len(y), -1), model.dtype, "y").reshape(y.shape)
+        t = _finite(y.reshape(len(y), -1), model.dtype, name).reshape(y.shape)
         check_distributions(t)
         return t
     if len(shape) != 1:
         return y
-    return check_labels(y, len(X), classes=shape[0], one_class=True)
+    return check_labels(y, len(X), classes=shape[0], one_class=True, name=name)
 
 
 def validation(model: Any, loss: Any, data: Any) -> tuple[Array, Array] | None:

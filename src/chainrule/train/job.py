@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, ModelFileError, unknown
 from ..nn import Sequential, layers, optim, schedules
+from ..nn.base import count
 from ..ops import gates
 from .arrays import Standardizer
 from .data import Table, split
@@ -57,8 +59,16 @@ class Settings:
             raise unknown("activation", self.activation, ACTIVATIONS)
         if self.schedule not in ("cosine", "constant"):
             raise unknown("schedule", self.schedule, ("cosine", "constant"))
-        if any(units < 1 for units in self.hidden or ()):
-            raise DataError(f"hidden layers need at least one unit, got {list(self.hidden or ())}")
+        if self.optimizer not in optim.OPTIMIZERS:
+            raise unknown("optimizer", self.optimizer, optim.OPTIMIZERS)
+        for name in ("epochs", "batch_size", "seed"):
+            if (value := getattr(self, name)) is not None:
+                count(name, value, least=name != "seed")
+        for units in self.hidden or ():
+            count("hidden units", units)
+        for name in ("lr", "weight_decay", "dropout", "held_out"):
+            if not math.isfinite(getattr(self, name) or 0):
+                raise DataError(f"{name} must be a finite number, got {getattr(self, name)}")
 
     def resolved(self, rows: int) -> Settings:
         """The same with what depends on the number of training rows filled in."""
@@ -90,7 +100,11 @@ class Trained:
     score: Score  # on held-out rows
     train_rows: int
     settings: Settings
-    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> int:
+        """The number of updates of a whole run."""
+        return (self.settings.epochs or 1) * -(-self.train_rows // self.settings.batch_size)
 
     def save(self, path: str) -> None:
         """Write the network, its schema and its scaling to one file."""

@@ -45,13 +45,13 @@ class Bar(Silent):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.epochs = epochs
+        self.steps_per_epoch = steps_per_epoch
         self.drawn = time.monotonic()
         self.bar: Any = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
             TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
             console=Console(stderr=True),
             auto_refresh=False,
         )
@@ -68,7 +68,8 @@ class Bar(Silent):
 
     def epoch(self, epoch: int, numbers: Mapping[str, float]) -> None:
         """Keep the epoch's numbers for the next drawing."""
-        self.bar.update(self.task, epoch=epoch, numbers=shown(numbers))
+        done = epoch * self.steps_per_epoch
+        self.bar.update(self.task, completed=done, epoch=epoch, numbers=shown(numbers))
 
     def close(self) -> None:
         """Draw the last state and leave it on the screen."""
