@@ -18,6 +18,7 @@ from ..errors import ChainruleError, nearest
 
 COMMANDS = {
     "explain": "Print a circuit: values, gradients, and local × upstream on each edge.",
+    "exercise": "Hide numbers in a circuit, and grade the answers.",
     "lectures": "Compute the lectures' systems and compare them with their figures.",
     "train": "Train a network on a bundled dataset or a CSV file.",
     "predict": "Apply a trained network to the rows of a CSV file.",
@@ -113,8 +114,9 @@ def _in_plain(error: UnicodeError) -> tuple[str, int]:
 
 def _open_streams() -> None:
     """Output that was closed goes nowhere; symbols never break a terminal without Unicode."""
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")
-    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for good
     codecs.register_error("chainrule.plain", _in_plain)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure") and (stream.encoding or "").lower() != "utf-8":

@@ -12,7 +12,6 @@ import click
 import numpy as np
 
 from ..errors import DataError
-from ..nn.tensorfile import write_whole
 from ..train.sheet import Sheet, parse_sheet, read_sheet
 
 
@@ -60,6 +59,8 @@ def predict(
 
 def _write(path: str, text: str) -> None:
     """A file appears whole or not at all; a device or a pipe is simply written to."""
+    from ..nn.tensorfile import write_whole
+
     data = text.encode()
     if os.path.isdir(path) or os.path.isfile(path) or not os.path.exists(path):
         return write_whole(path, data)

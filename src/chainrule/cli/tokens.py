@@ -101,6 +101,7 @@ def _width(char: str) -> int:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
+    """The known name that is nearest, as a question; else what is known."""
     names = sorted(known)
     if match := nearest(name, names):
         return f"did you mean {quoted(match)}?"

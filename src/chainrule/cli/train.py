@@ -150,8 +150,8 @@ def train(
     if trained.history.stopped != "interrupted":
         return 0
     click.echo(
-        f"interrupted after {counted(trained.history.steps, 'step')} of"
-        f" {counted(trained.steps, 'step')}: {path} holds the model so far",
+        f"interrupted after step {trained.history.steps} of {trained.steps}:"
+        f" {path} holds the model so far",
         err=True,
     )
     return 130

@@ -78,14 +78,15 @@ class Reading:
         self.nodes = circuit_of(output)
         self.names = {x: x.name for x in self.nodes if x.name} | dict(names or {})
         self.output_name = self.names.get(output, "out")
-        self.edges: dict[tuple[Tensor, int], Edge] = {}
+        self.edges: dict[tuple[Tensor, int], tuple[str, Face]] = {}  # local, contribution
         self.gradients: dict[Tensor, Any] = {}
         self.missing = self._why_no_gradient() if gradients else "gradients were not asked for"
         if not self.missing:
             self.gradients = flow_back(output, seed(output), watch=self._keep)
 
     def _keep(self, edge: Edge) -> None:
-        self.edges[edge.node, edge.position] = edge
+        faces = self._local(edge), face(edge.contribution, self.digits)
+        self.edges[edge.node, edge.position] = faces
 
     def _why_no_gradient(self) -> str:
         if not self.output.requires_grad:
@@ -143,17 +144,16 @@ class Reading:
 
     def wire(self, node: Tensor, position: int, source: int, target: int) -> Wire:
         """One edge as a wire, with its factor of the chain rule."""
-        edge = self.edges.get((node, position))
-        if edge is None:
+        found = self.edges.get((node, position))
+        if found is None:
             return Wire(source, target, position, live=False)
-        local = self._local(edge)
+        local, contribution = found
         below = self.name(node.inputs[position])
         title = (
-            f"∂{self.name(node)}/∂{below} = {local or 'a Jacobian'}; local × upstream"
-            f" = {face(edge.contribution).full}"
+            f"∂{self.name(node)}/∂{below} = {local or 'a Jacobian'};"
+            f" local × upstream = {contribution.full}"
         )
-        contribution = face(edge.contribution, self.digits).text
-        return Wire(source, target, position, local or "J", contribution, title)
+        return Wire(source, target, position, local or "J", contribution.text, title)
 
     def _local(self, edge: Edge) -> str:
         if edge.local is None:
@@ -166,10 +166,7 @@ class Reading:
 
 def symbol_of(node: Tensor) -> str:
     """What stands in a gate."""
-    symbol: str = node.op.facts.symbol
-    if node.op.name == "power" and not node.inputs[1].traced and node.inputs[1].size == 1:
-        return "xʸ"
-    return symbol
+    return str(node.op.facts.symbol)
 
 
 def whole(reading: Reading) -> Picture:

@@ -93,7 +93,8 @@ def _edges(joint: dict[str, Any]) -> str:
     for k, edge in enumerate(joint["edges"]):
         node, source = nodes[edge["node"]], nodes[edge["source"]]
         rows.append(
-            f'<tr data-edge="{k}"><th scope="row">∂{escape(node["name"])}/∂{escape(source["name"])}</th>'
+            f'<tr data-edge="{k}">'
+            f'<th scope="row">∂{escape(node["name"])}/∂{escape(source["name"])}</th>'
             f'<td class="number" data-local="{k}"></td>'
             f'<td class="number gradient" data-upstream="{k}"></td>'
             f'<td class="number gradient" data-contribution="{k}"></td>'

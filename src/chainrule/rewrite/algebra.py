@@ -330,4 +330,5 @@ def everywhere(node: Tensor, change: Change) -> Tensor | None:
 
 def replaced(node: Tensor, new: dict[Any, Tensor]) -> Tensor:
     """The expression with tensors exchanged for others."""
-    return everywhere(node, new.get) or node
+    out = everywhere(node, new.get)
+    return node if out is None else out

@@ -78,6 +78,10 @@ class Settings:
         lr = self.lr if self.lr is not None else usual
         return dataclasses.replace(self, epochs=epochs, hidden=hidden, lr=lr)
 
+    def steps(self, rows: int) -> int:
+        """The number of updates of a run on so many training rows."""
+        return (self.resolved(rows).epochs or 1) * -(-rows // self.batch_size)
+
 
 @dataclass(frozen=True)
 class Score:
@@ -103,8 +107,8 @@ class Trained:
 
     @property
     def steps(self) -> int:
-        """The number of updates of a whole run."""
-        return (self.settings.epochs or 1) * -(-self.train_rows // self.settings.batch_size)
+        """The number of updates of a whole run; `history.steps` says how many were made."""
+        return self.settings.steps(self.train_rows)
 
     def save(self, path: str) -> None:
         """Write the network, its schema and its scaling to one file."""
@@ -116,8 +120,21 @@ class Trained:
 class Predictor:
     """A network with the schema and the scaling of the table that it learnt from.
 
-    `scores(features)` are probabilities of shape (rows, classes), or values of shape (rows,) in the
-    target's own units; `answers` the class names, or the same values.
+    `features` are what `schema.encode(header, rows)` makes of a table, or a `Table`'s: float64 of
+    shape (rows, schema.width), unscaled. `scores(features)` are probabilities of shape
+    (rows, classes), or values of shape (rows,) in the target's own units; `answers(features)` the
+    class names, or the same values. `save(path)` writes one file, and
+    `Predictor.of(chainrule.load(path))` reads it, as `chainrule predict` does.
+
+    >>> from chainrule.train.data import load_dataset
+    >>> iris = load_dataset("iris")
+    >>> predictor = train_table(iris, Settings(epochs=60), progress=False).predictor
+    >>> predictor.answers(iris.features[:2]), predictor.scores(iris.features[:2]).shape
+    (['setosa', 'setosa'], (2, 3))
+    >>> header = [f"{part} (cm)" for part in
+    ...           ("petal width", "petal length", "sepal width", "sepal length")]
+    >>> predictor.answers(predictor.schema.encode(header, [["0.2", "1.4", "3.5", "5.1"]]))
+    ['setosa']
     """
 
     def __init__(
@@ -206,18 +223,19 @@ def train_table(
     target: Floats = train.target  # type: ignore[assignment]
     if table.task == "regression":
         target = ((target - predictor.target_mean) / predictor.target_scale)[:, None]
-    history = fit(
-        predictor.model,
-        predictor.standardizer(train.features),
-        target,
-        loss="softmax_cross_entropy" if table.task == "classification" else "squared_error",
-        optimizer=_optimizer(settings, train.rows),
-        epochs=settings.epochs or 1,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        callbacks=list(callbacks),
-        progress=progress,
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # divergence has an error of its own
+        history = fit(
+            predictor.model,
+            predictor.standardizer(train.features),
+            target,
+            loss="softmax_cross_entropy" if table.task == "classification" else "squared_error",
+            optimizer=_optimizer(settings, train.rows),
+            epochs=settings.epochs or 1,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            callbacks=callbacks,
+            progress=progress,
+        )
     score = predictor.score(held_out, train)
     return Trained(predictor, history, score, train.rows, settings)
 
@@ -247,10 +265,12 @@ def network(inputs: int, outputs: int, settings: Settings) -> Sequential:
 def _optimizer(settings: Settings, rows: int) -> Any:
     """The optimiser by name; its learning rate falls to 0 along a half cosine, or stays."""
     kind = type(optim.get(settings.optimizer))
-    steps = (settings.epochs or 1) * -(-rows // settings.batch_size)
     lr: Any = settings.lr
     options = {"weight_decay": settings.weight_decay} if settings.weight_decay else {}
-    return kind(lr=schedules.cosine(lr, steps) if settings.schedule == "cosine" else lr, **options)
+    return kind(
+        lr=schedules.cosine(lr, settings.steps(rows)) if settings.schedule == "cosine" else lr,
+        **options,
+    )
 
 
 def _classification(scores: Floats, labels: Any, known: Any, classes: int) -> Score:
