@@ -75,7 +75,9 @@ class Writer:
         rest = plain.removeprefix("δ")
         if rest.startswith("("):
             return rf"\delta\left({self.name(node)}\right)"
-        return rf"\delta_{{{symbol('x_' + rest.lstrip('_'), 'latex')[3:-1]}}}" if rest else r"\delta"
+        return (
+            rf"\delta_{{{symbol('x_' + rest.lstrip('_'), 'latex')[3:-1]}}}" if rest else r"\delta"
+        )
 
     def number(self, value: float, decimals: int | None = None) -> str:
         """A number as a final result."""
