@@ -22,7 +22,7 @@ ROOMS: dict[str, set[str]] = {
     "nn": {"gradient", "ops", "circuit", "errors"},
     "explain": {"page", "notation", "rewrite", "gradient", "ops", "circuit", "errors"},
     "train": {"nn", "gradient", "ops", "circuit", "errors"},
-    "lectures": {"train", "nn", "explain", "rewrite", "gradient", "ops", "circuit", "errors"},
+    "lectures": {"draw", "page", "train", "nn", "explain", "rewrite", "gradient", "ops", "circuit", "errors"},
 }
 ABOVE_ALL = {"cli", "__init__", "__main__"}  # the doors: they may open every room
 

@@ -279,3 +279,10 @@ def test_by_name():
         get(Adam)
     with pytest.raises(TypeError, match="give an optimizer"):
         get(None)
+
+
+def test_a_gradient_of_another_shape_is_refused_rather_than_broadcast():
+    params = {"w": np.ones(2)}
+    for optimizer in (SGD(), Adam()):
+        with pytest.raises(ShapeError, match=r"the gradient of 'w' has shape \(2, 2\).*\(2,\)"):
+            optimizer.update(params, {"w": np.ones((2, 2))}, optimizer.init(params))

@@ -472,3 +472,26 @@ def test_saving_where_one_cannot_names_the_path(tmp_path: Path) -> None:
             small().save(place)
         assert caught.value.filename == str(place)
     assert os.listdir(tmp_path) == ["folder"]
+
+
+@pytest.mark.skipif(np.dtype(np.longdouble) == np.float64, reason="needs a longer float")
+def test_a_dtype_that_no_file_holds(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(1, 1, dtype=np.longdouble), seed=0)
+    with pytest.raises(
+        ModelFileError, match=r"0.weight is float\d+; a file holds float16, float32"
+    ):
+        model.save(tmp_path / "long")
+    assert not os.listdir(tmp_path)
+
+
+def test_extra_must_be_a_dict(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(1, 1), seed=0)
+    model.extra = [1]  # type: ignore[assignment]
+    with pytest.raises(ModelFileError, match="its extra is a list; give a dict"):
+        model.save(tmp_path / "extra")
+
+
+def test_a_path_may_be_bytes(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path / "model")
+    nn.save(nn.Sequential(nn.Linear(1, 1, weight=[[2.0]])), path)  # type: ignore[arg-type]
+    assert nn.load(path).predict([[3.0]]).tolist() == [[6.0]]  # type: ignore[arg-type]

@@ -415,6 +415,18 @@ def test_a_bad_last_update_is_found_too():
     assert same(before, model.params)
 
 
+def test_a_bad_update_is_found_where_a_callback_ends_the_run():
+    def loss(prediction, target):
+        return cr.sum(cr.sqrt(prediction * 0.0))
+
+    model = line()
+    before = model.params
+    stop = Recorder(lambda event, moment: event == "step")
+    with pytest.raises(GradientError, match="a parameter is not finite at step 1, in epoch 1"):
+        quick(model, y=NUMBERS, loss=loss, batch_size=10, callbacks=[stop])
+    assert same(before, model.params)
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_divergence_restores_buffers():
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Linear(2, 1), seed=0)
@@ -476,6 +488,8 @@ def test_numbers_that_cannot_be_learnt_from():
         ({"seed": -1}, ValueError, "seed must be a whole number of at least 0, got -1"),
         ({"seed": "x"}, ValueError, "seed must be a whole number"),
         ({"progress": "yes"}, ValueError, "progress must be"),
+        ({"validation_data": (X, LABELS + 9)}, DataError, r"validation y\[0\] is \d+, expected"),
+        ({"loss": ["squared_error"]}, UnknownNameError, r"unknown loss \['squared_error'\]"),
         ({"loss": "squared"}, UnknownNameError, "did you mean 'squared_error'"),
         ({"optimizer": "adma"}, UnknownNameError, "did you mean 'adam'"),
         ({"metrics": ["acuracy"]}, UnknownNameError, "did you mean 'accuracy'"),
@@ -488,6 +502,15 @@ def test_numbers_that_cannot_be_learnt_from():
 def test_arguments(keywords, error, message):
     with pytest.raises(error, match=message):
         quick(classifier(), **keywords)
+
+
+def test_a_model_must_be_a_module():
+    with pytest.raises(TypeError, match=r"fit trains a model of chainrule.nn.*not a function"):
+        quick(lambda x: x)
+
+
+def test_none_is_no_callback_and_no_metric():
+    assert quick(classifier(), callbacks=None, metrics=None).epochs == 2
 
 
 def test_a_model_without_parameters():
@@ -554,6 +577,16 @@ def test_a_bar_on_a_terminal(monkeypatch, chosen):
     history = quick(classifier(), progress=chosen)
     assert "epoch 2/2" in screen.getvalue()
     assert f"loss {history.loss[-1]:.4g}" in screen.getvalue()
+
+
+def test_the_bar_of_a_short_run_ends_full(monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(progress, "REFRESH", 1e9)  # no step is drawn, only the end
+    quick(classifier())
+    last = screen.getvalue().rpartition("epoch 2/2")[2]
+    assert "0:00:0" in last  # the time it took, not -:--:-- for the time left
+    assert "-:--:--" not in last
 
 
 def test_a_closed_stderr_is_no_terminal(monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,8 +29,13 @@ STYLES = {"passed": "green", "failed": "bold red", "not yet": "yellow"}
 @click.command()
 @click.argument("ids", nargs=-1, metavar="[IDS]...")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, nothing else.")
+@click.option(
+    "--html", "folder", metavar="FOLDER", help="Write a site: a page for each system, offline."
+)
 @click.pass_context
-def lectures(context: click.Context, ids: tuple[str, ...], as_json: bool) -> None:
+def lectures(
+    context: click.Context, ids: tuple[str, ...], as_json: bool, folder: str | None
+) -> None:
     """Compute every system of the lecture notes and compare it with its reference figures.
 
     With IDS (S01 to S34) only those, and each figure beside ours. Exit status 0 where all agree,
@@ -44,6 +50,11 @@ def lectures(context: click.Context, ids: tuple[str, ...], as_json: bool) -> Non
     start = time.perf_counter()
     results = _run(chosen, quiet=as_json)
     seconds = time.perf_counter() - start
+    if folder is not None:
+        from ..lectures.site import write_site
+
+        written = write_site(Path(folder), results)
+        click.echo(f"{len(written)} pages in {folder}: open {written[0]}", err=as_json)
     if as_json:
         click.echo(plain_json(_document(results, seconds)))
     else:

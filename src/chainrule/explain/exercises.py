@@ -240,7 +240,7 @@ def _edge_facts(edge: Edge, names: Mapping[Tensor, str], output: str) -> list[_F
             contribution,
             (
                 f"local × upstream = ∂{node}/∂{source} × ∂{output}/∂{node}",
-                f"{of_local} = {number(local)}; the upstream ∂{output}/∂{node} = {number(upstream)}",
+                f"{of_local} = {number(local)}; ∂{output}/∂{node} = {number(upstream)}",
                 f"{number(local)} × {number(upstream)} = {number(contribution)}",
             ),
             (

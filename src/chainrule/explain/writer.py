@@ -157,15 +157,15 @@ class Writer:
 
     def factor_equations(self, line: Line) -> list[Equation]:
         """What each factor of a line is, and where it comes from; each factor once."""
-        found: dict[tuple[Tensor, Tensor], Equation] = {}
+        found: dict[tuple[tuple[Tensor, int], ...], Equation] = {}
         for chain in line.chains[:TERMS]:
             if len(chain.factors) == 1 and len(line.chains) == 1:
                 continue
             links = chain.links if len(chain.links) <= FACTORS else chain.links[:3]
             for link in links:
-                key = (link.above, link.below)
-                if key not in found or chain.links[-1] is link:
-                    found[(*key, len(found)) if key in found else key] = self._factor(link)  # type: ignore[index]
+                key = tuple((edge.node, edge.position) for edge in link.edges)
+                if key not in found:
+                    found[key] = self._factor(link)
         return list(found.values())
 
     def _factor(self, link: Link) -> Equation:
