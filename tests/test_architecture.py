@@ -20,7 +20,9 @@ ROOMS: dict[str, set[str]] = {
     "notation": {"ops", "circuit", "errors"},
     "page": set(),
     "nn": {"gradient", "ops", "circuit", "errors"},
-    "explain": {"page", "notation", "rewrite", "gradient", "ops", "circuit", "errors"},
+    "draw": {"notation", "gradient", "ops", "circuit", "errors"},
+    "explain": {"draw", "page", "notation", "rewrite", "gradient", "ops", "circuit", "errors"},
+    "derive": {"notation", "rewrite", "gradient", "ops", "circuit", "errors"},
     "train": {"nn", "gradient", "ops", "circuit", "errors"},
     "lectures": {"draw", "page", "train", "nn", "explain", "rewrite", "gradient", "ops", "circuit", "errors"},
 }

@@ -8,6 +8,8 @@ array(-4.)
 """
 
 import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
 from . import gradient, linalg, ops
@@ -40,6 +42,9 @@ __version__ = "0.1.0"
 __all__ = [
     "ChainruleError",
     "DataError",
+    "Derivation",
+    "Drawing",
+    "Explanation",
     "ExpressionError",
     "GradientError",
     "History",
@@ -53,6 +58,9 @@ __all__ = [
     "check_grad",
     "close",
     "custom_gate",
+    "derive",
+    "draw",
+    "explain",
     "fit",
     "grad",
     "gradient",
@@ -81,7 +89,13 @@ __all__ += list(registry)
 # Networks and training are loaded when they are first asked for: who wants the gradient of a NumPy
 # function need not wait for them.
 _LATER = {
+    "Derivation": "derive",
+    "Drawing": "draw",
+    "Explanation": "explain",
     "History": "train",
+    "derive": "derive",
+    "draw": "draw",
+    "explain": "explain",
     "fit": "train",
     "load": "nn",
     "losses": "nn",
@@ -101,3 +115,18 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER})
+
+
+class _Package(ModuleType):
+    """The package, where a function goes before the room that has its name: `cr.draw` draws.
+
+    Loading a room enters it as an attribute of the package, whoever loads it and when.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and _LATER.get(name) == name:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

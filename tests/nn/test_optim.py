@@ -286,3 +286,10 @@ def test_a_gradient_of_another_shape_is_refused_rather_than_broadcast():
     for optimizer in (SGD(), Adam()):
         with pytest.raises(ShapeError, match=r"the gradient of 'w' has shape \(2, 2\).*\(2,\)"):
             optimizer.update(params, {"w": np.ones((2, 2))}, optimizer.init(params))
+
+
+@pytest.mark.parametrize("lr", [float("nan"), float("inf"), -0.1, "0.1", None])
+def test_a_schedule_checks_its_learning_rate_when_it_is_made(lr):
+    for make in (lambda: steps(lr, 2), lambda: exponential(lr, 0.5), lambda: cosine(lr, 4)):
+        with pytest.raises(ValueError, match="lr must be"):
+            make()

@@ -477,9 +477,7 @@ def test_saving_where_one_cannot_names_the_path(tmp_path: Path) -> None:
 @pytest.mark.skipif(np.dtype(np.longdouble) == np.float64, reason="needs a longer float")
 def test_a_dtype_that_no_file_holds(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(1, 1, dtype=np.longdouble), seed=0)
-    with pytest.raises(
-        ModelFileError, match=r"0.weight is float\d+; a file holds float16, float32"
-    ):
+    with pytest.raises(ModelFileError, match=r"0.weight is float\d+; a file holds"):
         model.save(tmp_path / "long")
     assert not os.listdir(tmp_path)
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import inspect
+from io import StringIO
 from typing import Any
 
 import click
 import numpy as np
 from rich.console import Console
+from rich.table import Table
 
 from .. import ops
 from ..circuit import Tensor
+from ..circuit.names import CallerNames
 from ..errors import ExpressionError, nearest
 from ..explain import NodeRow, circuit_rows
+from ..explain import explain as explain_gradients
+from ..explain.naming import Names
 from ..rewrite import close, open
 from .expression import Program, read, read_bindings, run
+from .output import demand_place, write_text
 from .terminal import console, number, plain_json, table
 
 # What a formula may call: the differentiable functions of a value or two, and some reductions.
@@ -26,6 +32,9 @@ _FUNCTIONS = (
     "sign", "silu", "sin", "sinh", "softmax", "softplus", "softsign", "sqrt", "square", "std",
     "sum", "tan", "tanh", "transpose", "var", "where",
 )  # fmt: skip
+
+_STYLES = ("text", "latex", "mathml", "html", "json")
+NOBODY = CallerNames({})  # a command has no variables: names are the formula's own
 
 
 @click.command()
@@ -40,18 +49,22 @@ _FUNCTIONS = (
 @click.option(
     "--close", "closed", is_flag=True, help="Close hand-written gates, e.g. 1/(1+exp(-z))."
 )
-@click.option(
-    "--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True
-)
+@click.option("--paths", is_flag=True, help="Each variable's largest paths, the rest as one sum.")
+@click.option("--format", "style", type=click.Choice(_STYLES), default="text", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("-o", "--output", "target", metavar="FILE", help="Write to FILE.")
+@click.option("--force", is_flag=True, help="Write over an existing FILE.")
 def explain(
     formula: str,
     values: tuple[str, ...],
     wrt: tuple[str, ...],
     opened: bool,
     closed: bool,
+    paths: bool,
     style: str,
     as_json: bool,
+    target: str | None,
+    force: bool,
 ) -> None:
     """Print the circuit of FORMULA at the given values, forward and backward.
 
@@ -63,17 +76,42 @@ def explain(
     chainrule explain "1/(1 + exp(-(w*x + b)))" w=2 x=-1 b=-3
     chainrule explain "softmax(x) @ [0, 0, 1]" "x=[1, 2, 3]"
     """
+    if target is not None:
+        demand_place(target, force)
     output, variables = build(formula, values)
     if closed:
         output = close(output)
     if opened:
         output = open(output)
-    rows = circuit_rows(output)
     chosen = _chosen(wrt, variables)
-    if as_json or style == "json":
-        click.echo(plain_json(_as_json(rows, chosen)))
+    style = "json" if as_json else style
+    if target is None and style == "text":
+        show(output, chosen, variables, console(), paths=paths)
         return
-    show(rows, chosen, console())
+    text = _written(output, chosen, variables, style, paths)
+    if target is None:
+        click.echo(text)
+    else:
+        write_text(target, text + "\n")
+
+
+def _written(
+    output: Tensor, chosen: list[str], variables: dict[str, Tensor], style: str, paths: bool
+) -> str:
+    """The explanation in a form for other programs, or the printed one as a file has it."""
+    if style == "json":
+        return plain_json(_as_json(circuit_rows(output), chosen))
+    if style == "text":
+        page = Console(file=StringIO(), width=10_000, no_color=True, highlight=False)
+        show(output, chosen, variables, page, paths=paths)
+        return str(page.file.getvalue()).rstrip("\n")  # type: ignore[attr-defined]
+    explanation = explain_gradients(output, wrt=[variables[name] for name in chosen])
+    forms = {
+        "latex": explanation.latex,
+        "mathml": explanation.mathml,
+        "html": explanation.html,
+    }
+    return forms[style]()
 
 
 def build(formula: str, values: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -128,13 +166,40 @@ def _chosen(wrt: tuple[str, ...], variables: dict[str, Tensor]) -> list[str]:
     return list(wrt) or list(variables)
 
 
-def show(rows: list[NodeRow], chosen: list[str], out: Console) -> None:
-    """Print the circuit, its edges, and the chosen gradients with their branches."""
-    last = rows[-1].name
-    circuit = table("node", "operation", "value", f"∂{last}/∂node", title="")
+def show(
+    output: Tensor,
+    chosen: list[str],
+    variables: dict[str, Tensor],
+    out: Console,
+    *,
+    paths: bool = False,
+) -> None:
+    """Print the circuit, its edges, the chosen gradients, and each as a chain of factors."""
+    rows = circuit_rows(output)
+    out.print(_circuit_table(rows))
+    explanation = explain_gradients(output, wrt=[variables[name] for name in chosen])
+    explanation.names = Names(explanation.flow.output, explanation.flow.nodes, NOBODY, False)
+    texts = [explanation.text()]
+    if paths:
+        texts = [explanation.paths_text(variables[name]) for name in chosen]
+    for text in texts:
+        out.print(text, highlight=False, markup=False, soft_wrap=True)
+    out.print(_edge_table(rows))
+    by_name = {row.name: row for row in rows}
+    for name in chosen:
+        out.print(_sentence(rows[-1].name, name, by_name.get(name)), highlight=False, markup=False)
+
+
+def _circuit_table(rows: list[NodeRow]) -> Table:
+    """The circuit forward: a row for each node."""
+    circuit = table("node", "operation", "value", f"∂{rows[-1].name}/∂node", title="")
     for row in rows:
         circuit.add_row(row.name, row.formula, number(row.value), number(row.gradient))
-    out.print(circuit)
+    return circuit
+
+
+def _edge_table(rows: list[NodeRow]) -> Table:
+    """The circuit backward: a row for each edge, from the output down."""
     edges = table("edge", "local × upstream", "= contribution", "gate", title="")
     for row in reversed(rows):
         for step in row.steps:
@@ -145,10 +210,7 @@ def show(rows: list[NodeRow], chosen: list[str], out: Console) -> None:
                 number(step.contribution),
                 f"{step.op}: {step.flow}",
             )
-    out.print(edges)
-    by_name = {row.name: row for row in rows}
-    for name in chosen:
-        out.print(_sentence(last, name, by_name.get(name)), highlight=False)
+    return edges
 
 
 def _sentence(output: str, name: str, row: NodeRow | None) -> str:

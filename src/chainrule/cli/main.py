@@ -19,6 +19,8 @@ from ..errors import ChainruleError, nearest
 COMMANDS = {
     "explain": "Print a circuit: values, gradients, and local × upstream on each edge.",
     "exercise": "Hide numbers in a circuit, and grade the answers.",
+    "draw": "Draw a circuit: values above the wires, gradients below.",
+    "derive": "Derive a gate's, a loss's or a formula's derivative, a rule a line.",
     "lectures": "Compute the lectures' systems and compare them with their figures.",
     "train": "Train a network on a bundled dataset or a CSV file.",
     "predict": "Apply a trained network to the rows of a CSV file.",

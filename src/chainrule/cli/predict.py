@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import sys
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..train.sheet import Sheet, parse_sheet, read_sheet
+from .output import demand_place, write_text
 
 
 @click.command()
@@ -36,10 +36,8 @@ def predict(
     from ..nn import load
     from ..train.job import Predictor
 
-    if output is not None and os.path.exists(output) and not force:
-        raise DataError(
-            f"{output}: exists already; use --force to replace it, or -o FILE for another"
-        )
+    if output is not None:
+        demand_place(output, force, devices=True)
     predictor = Predictor.of(load(model))
     sheet = _sheet(data)
     features = predictor.schema.encode(sheet.header, sheet.rows, where=sheet.where)
@@ -54,21 +52,7 @@ def predict(
     if output is None:
         click.echo(text, nl=False)
     else:
-        _write(output, text)
-
-
-def _write(path: str, text: str) -> None:
-    """A file appears whole or not at all; a device or a pipe is simply written to."""
-    from ..nn.tensorfile import write_whole
-
-    data = text.encode()
-    if os.path.isdir(path) or os.path.isfile(path) or not os.path.exists(path):
-        return write_whole(path, data)
-    try:
-        with open(path, "wb") as file:
-            file.write(data)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
+        write_text(output, text)
 
 
 def _sheet(data: str) -> Sheet:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 import time
 from typing import Any
 
@@ -12,6 +11,7 @@ import click
 
 from ..errors import DataError
 from ..train.data import BUNDLED, Table, load_dataset, read_csv
+from .output import demand_place
 from .terminal import console, counted, number, plain_json, spark, table
 
 
@@ -135,7 +135,7 @@ def train(
     settings = Settings(hidden=() if linear else layers or None, **options)
     rows = read_table(data, target, task)
     path = output or f"{os.path.splitext(os.path.basename(data))[0]}.safetensors"
-    _refuse_overwriting(path, force)
+    demand_place(path, force)
     silent = quiet or as_json
     if not silent:
         _announce(rows)
@@ -172,33 +172,6 @@ def read_table(data: str, target: str | None, task: str | None) -> Table:
     return read_csv(data, target, task=task)
 
 
-def _refuse_overwriting(path: str, force: bool) -> None:
-    """Before any work: a run must not end without a place for its result."""
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise DataError(
-            f"{path}: there is no folder '{folder}'; make it, or choose another -o FILE"
-        )
-    if os.path.isdir(path):
-        raise DataError(f"{path}: is a folder; name a file with -o FILE")
-    if _is_special(path):
-        raise DataError(f"{path}: is no regular file; choose another with -o FILE")
-    if os.path.exists(path) and not force:
-        raise DataError(
-            f"{path}: exists already; use --force to replace it, or -o FILE for another"
-        )
-    if not os.access(folder, os.W_OK):
-        raise DataError(f"{path}: the folder cannot be written to; choose another with -o FILE")
-
-
-def _is_special(path: str) -> bool:
-    """Whether a device or a pipe is there; `OSError` for a path that no file can have."""
-    try:
-        return not stat.S_ISREG(os.stat(path).st_mode)
-    except FileNotFoundError:
-        return False
-
-
 def _announce(rows: Table) -> None:
     classes = rows.schema.classes
     what = "regression" if classes is None else f"{len(classes)} classes"
@@ -224,15 +197,15 @@ def _report(trained: Any, path: str, seconds: float) -> None:
     if score.name == "accuracy":
         wrong = round((1 - score.value) * score.rows)
         out.print(
-            f"held-out accuracy {score.value:.2%} on {rows}, {wrong} wrong"
-            f" (commonest class: {score.baseline:.2%})",
+            f"held-out accuracy {score.value:.2%} on {rows}"
+            f" ({wrong} wrong; commonest class: {score.baseline:.2%})",
             highlight=False,
         )
         _print_confusion(trained, out)
     else:
         out.print(
-            f"held-out R² {score.value:.4f} on {rows}, error ±{number(score.error, 4)}"
-            f" (always the mean: {score.baseline:.4f})",
+            f"held-out R² {score.value:.4f} on {rows}"
+            f" (error ±{number(score.error, 4)}; always the mean: {score.baseline:.4f})",
             highlight=False,
         )
     out.print(f"saved {path}", highlight=False, markup=False)
@@ -260,6 +233,7 @@ def _as_json(trained: Any, path: str, seconds: float) -> dict[str, Any]:
             "name": score.name,
             "value": score.value,
             "baseline": score.baseline,
+            "error": score.error,
             "rows": score.rows,
         },
         "confusion": [list(row) for row in score.confusion],

@@ -10,7 +10,7 @@ from ..rewrite.algebra import everywhere, key, named
 from .derivation import Condition
 from .symbols import is_pending
 
-DEEPEST = 3  # selections that are decided; beyond, the rest keeps its `where`
+DEEPEST = 4  # selections that are decided; beyond, the rest keeps its `where`
 
 
 def opened_selections(node: Tensor, magnitudes: bool) -> Tensor | None:
@@ -29,16 +29,19 @@ def opened_selections(node: Tensor, magnitudes: bool) -> Tensor | None:
             (u,) = one.inputs
             return ops.where(ops.greater(u, 0.0), u, ops.negative(u))  # type: ignore[no-any-return]
         if one.op.name in ("maximum", "minimum"):
-            a, b = one.inputs
+            a, b = (_opened(x, magnitudes) for x in one.inputs)
             wins = ops.greater(a, b) if one.op.name == "maximum" else ops.less(a, b)
             return ops.where(wins, a, b)  # type: ignore[no-any-return]
         if one.op.is_gate and one.op.facts.kinks:
-            opened: Tensor = one.op.facts.definition(*one.inputs, **one.params)
-            further = opened_selections(opened, magnitudes)
-            return opened if further is None else further
+            return _opened(one.op.facts.definition(*one.inputs, **one.params), magnitudes)
         return None
 
     return everywhere(node, change)
+
+
+def _opened(node: Tensor, magnitudes: bool) -> Tensor:
+    new = opened_selections(node, magnitudes)
+    return node if new is None else new
 
 
 def cases(node: Tensor) -> Iterator[tuple[tuple[Condition, ...], Tensor]]:
@@ -50,14 +53,16 @@ def cases(node: Tensor) -> Iterator[tuple[tuple[Condition, ...], Tensor]]:
         if condition is None or len(known) >= DEEPEST:
             yield known, one
             continue
-        for holds in (False, True):
-            waiting.append(((*known, (condition, holds)), decided(one, condition, holds)))
+        waiting += [
+            ((*known, (condition, holds)), decided(one, condition, holds))
+            for holds in (False, True)
+        ]
 
 
 def _first_condition(node: Tensor) -> Tensor | None:
-    """The condition of the outermost selection that depends on a variable."""
+    """The condition of the outermost selection that is itself free of selections."""
     for one in reversed(circuit_of(node)):
-        if named(one, "where") and one.inputs[0].op is not None:
+        if named(one, "where") and one.inputs[0].op is not None and not selects(one.inputs[0]):
             return one.inputs[0]
     return None
 

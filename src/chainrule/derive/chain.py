@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ..circuit import Tensor
 from ..notation import write
-from ..rewrite.algebra import everywhere, same
-from ..rewrite.rules import RULES, recognise
+from ..rewrite import RULES, recognise
+from ..rewrite.algebra import everywhere
 from .derivation import Condition, Part, Step
 from .differentiate import step
 from .symbols import is_pending, pending
@@ -15,6 +15,7 @@ from .symbols import is_pending, pending
 # After the derivative: what is tried, in this order, where a record names no steps.
 TIDY = (
     "multiply out the signs and numbers",
+    "collect like terms",
     "collect the factors",
     "u·sign(u) = |u|",
     "collect like terms",
@@ -88,7 +89,7 @@ def plain_chain(chain: Chain, target: Tensor | None = None) -> Chain:
     """Differentiate and tidy up, stopping early where the target is reached."""
     chain.differentiate()
     for rule in TIDY:
-        if target is not None and same(chain.line, target):
+        if target is not None and write(chain.line) == write(target):
             break
         chain.apply(rule)
     return chain

@@ -13,7 +13,8 @@ from .symbols import constant_names
 # A comparison, written out, and whether it holds in this part.
 Condition = tuple[Tensor, bool]
 
-_OPPOSITE = {"greater": "≤", "greater_equal": "<", "less": "≥", "less_equal": ">", "equal": "≠"}
+_OPPOSITE = {"greater": "≤", "greater_equal": "<", "less": "≥", "less_equal": ">"}
+_OPPOSITE |= {"equal": "≠", "not_equal": "="}
 _LATEX = {"≤": r"\le", "≥": r"\ge", "≠": r"\ne"}
 
 
@@ -41,8 +42,8 @@ class Step:
             return formula(self.node)
         rows = [[formula(entry) for entry in row] for row in self.grid]
         widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-        lines = ["[ " + "   ".join(t.ljust(w) for t, w in zip(r, widths, strict=True)) + " ]" for r in rows]
-        return "\n    ".join(lines)
+        padded = [[t.ljust(w) for t, w in zip(row, widths, strict=True)] for row in rows]
+        return "\n".join("[ " + "   ".join(row) + " ]" for row in padded)
 
     @property
     def latex(self) -> str:
@@ -111,10 +112,9 @@ class Derivation:
     >>> import chainrule as cr
     >>> print(cr.derive(cr.square))
     d/dx(x²)
-      = d/dx(x · x)          definition
-      = x + x · d/dx(x)      product rule
-      = x + x                the variable itself
-      = 2 · x                collect like terms
+      = d/dx(x · x)      definition
+      = x + x            product rule
+      = 2 · x            collect like terms
     """
 
     name: str
@@ -162,22 +162,17 @@ class Derivation:
 
 def _latex_lines(steps: Sequence[Step]) -> list[str]:
     lines = [f"&{steps[0].latex}"]
-    return lines + [
-        rf"&\quad = {step.latex} && \text{{{_words(step.rule)}}}" for step in steps[1:]
-    ]
+    return lines + [rf"&\quad = {step.latex} && \text{{{_words(step.rule)}}}" for step in steps[1:]]
 
 
 def _block(part: Part) -> str:
     """A chain with the rules in a column."""
-    first = part.steps[0]
     shown = [step.text for step in part.steps]
-    widths = [len(text) for text in shown[1:] if "\n" not in text]
-    column = min(max(widths, default=0), 72) + 6
-    lines = [first.text]
+    column = min(max((len(text) for text in shown[1:] if "\n" not in text), default=0), 70) + 4
+    lines = shown[0].split("\n")
     for step, text in zip(part.steps[1:], shown[1:], strict=True):
-        if "\n" in text:
-            lines += [f"  =       {step.rule}", f"    {text}"]
-        else:
-            lines.append(f"  = {text.ljust(column)}{step.rule}".rstrip())
+        first, *rest = text.split("\n")
+        lines.append(f"  = {first.ljust(column)}  {step.rule}")
+        lines += [f"    {line}" for line in rest]
     heading = part.heading()
     return "\n".join([heading + ":", *["  " + line for line in lines]] if heading else lines)

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..circuit import Tensor
+from ..circuit import vocabulary as ops
 from ..errors import TraceError
+from ..rewrite import applied
 from ..rewrite.algebra import (
     everywhere,
     first,
@@ -18,23 +20,17 @@ from ..rewrite.algebra import (
     number,
     over,
     reaches,
+    terms,
     times,
     total,
     value_of,
 )
-from ..rewrite.rules import applied
-from .symbols import PARTIAL, is_pending, pending
+from .symbols import PARTIAL, is_pending, pending, readable
 
 _NAMES = {
-    "add": "sum rule",
-    "subtract": "sum rule",
-    "negative": "sign",
-    "multiply": "product rule",
-    "divide": "quotient rule",
     "reciprocal": "power rule",
     "square": "power rule",
     "sqrt": "power rule",
-    "series": "sum rule",
     "identity": "write it out",
     "integral": "fundamental theorem",
 }
@@ -72,19 +68,26 @@ def local_of(node: Tensor, position: int) -> Tensor:
         raise TraceError(f"derive: {node.op.name} has no elementwise derivative to write down")
     rule = rules[position]
     local: Any = rule(*node.inputs, node, **node.params) if callable(rule) else rule
-    return _tidy(local if isinstance(local, Tensor) else number(float(local or 0)))
+    if isinstance(local, Tensor) and local.dtype == bool:
+        local = ops.where(local, 1.0, 0.0)
+    made = local if isinstance(local, Tensor) else number(0 if local is None else local)
+    return _tidy(made, node.inputs)
 
 
-def _tidy(local: Tensor) -> Tensor:
-    """u for u¹ and a sign in front for (−1)·u: how the record's formula is read."""
+def _tidy(local: Tensor, operands: tuple[Tensor, ...]) -> Tensor:
+    """u for u¹ and the square for u^2: how the record's formula is read, not what goes into it."""
 
     def change(node: Tensor) -> Tensor | None:
+        if node in operands:
+            return node
         if named(node, "power") and value_of(node.inputs[1]) == 1:
             return node.inputs[0]
+        if named(node, "power") and value_of(node.inputs[1]) == 2:
+            return ops.square(node.inputs[0])  # type: ignore[no-any-return]
         return None
 
     out = everywhere(local, change)
-    return local if out is None else out
+    return readable(local if out is None else out)
 
 
 def _carried_out(u: Tensor, x: Tensor, partial: bool) -> tuple[str, Tensor]:
@@ -93,6 +96,8 @@ def _carried_out(u: Tensor, x: Tensor, partial: bool) -> tuple[str, Tensor]:
         return "the variable itself", number(1)
     if not reaches(u, x):
         return "constant rule", number(0)
+    if u.op.facts.flow == "blocker":
+        return "constant by parts, no gradient passes", number(0)
     name, moving = u.op.name, [k for k, source in enumerate(u.inputs) if reaches(source, x)]
     special = _SPECIAL.get(name)
     if special is not None:
@@ -116,13 +121,12 @@ def _named(u: Tensor, moving: list[int], x: Tensor) -> str:
     name = u.op.name
     plain = _NAMES.get(name)
     if name == "power":
-        plain = "power rule" if moving == [0] else "exponential rule"
+        plain = "power and exponential rule"
+        if len(moving) == 1:
+            plain = "exponential rule" if moving[0] else "power rule"
     if plain is None:
         plain = {"exp": "exp rule", "log": "log rule"}.get(name, f"derivative of {u.op.name}")
-    if name in ("add", "subtract", "series") and len(moving) < len(u.inputs):
-        return plain if name == "series" else plain + ", constants drop out"
-    chained = name not in ("add", "subtract", "series", "multiply", "divide", "negative")
-    return plain + (", chain rule" if chained and any(u.inputs[k] is not x for k in moving) else "")
+    return plain + (", chain rule" if any(u.inputs[k] is not x for k in moving) else "")
 
 
 def _product(u: Tensor, x: Tensor, partial: bool, moving: list[int]) -> tuple[str, Tensor] | None:
@@ -153,9 +157,12 @@ def _sign(u: Tensor, x: Tensor, partial: bool, moving: list[int]) -> tuple[str, 
 
 
 def _plain_sum(u: Tensor, x: Tensor, partial: bool, moving: list[int]) -> tuple[str, Tensor] | None:
-    minus = u.op.name == "subtract"
-    parts = [(-1 if minus and k else 1, _inner(u.inputs[k], x, partial)) for k in moving]
-    return _named(u, moving, x), total(parts)
+    if u.op.name == "series":
+        return "sum rule", total((1, _inner(u.inputs[k], x, partial)) for k in moving)
+    every = terms(u)
+    kept = [(sign, one) for sign, one in every if reaches(one, x)]
+    rule = "sum rule" if len(kept) == len(every) else "sum rule, constants drop out"
+    return rule, total((sign, _inner(one, x, partial)) for sign, one in kept)
 
 
 _SPECIAL = {

@@ -1,7 +1,8 @@
-"""The words that only a derivation needs: d/dx(…) that is still to be done, Σₖ, a name for a part."""
+"""The words that only a derivation needs: d/dx(…) still to be done, Σₖ, a name for a part."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..circuit import OFF, Tensor, record, state
+from ..circuit import vocabulary as ops
 from ..gradient.backward import flow_back
 from ..notation import write
 from ..ops import Facts, Operation, constant, registry
-from ..rewrite.algebra import reaches
+from ..rewrite.algebra import everywhere, named, reaches, value_of
 
 
 class Derivative(Operation):
@@ -28,7 +30,7 @@ class Derivative(Operation):
 
 def slope(u: Tensor, x: Tensor) -> Any:
     """∂u/∂x as a number, by the loop that computes every gradient."""
-    if not reaches(u, x):
+    if not u.requires_grad or not reaches(u, x):
         return np.float64(0.0)
     return flow_back(u, np.float64(1.0), wanted=[x]).get(x, np.float64(0.0))
 
@@ -144,13 +146,41 @@ _KNOWN: tuple[tuple[float, str, str], ...] = (
 )
 
 
+def readable(node: Tensor) -> Tensor:
+    """A record's formula as a person writes it: 1 + u, not u + 1, and √2 as a symbol.
+
+    >>> write(readable(registry["exp"](symbol("x")) + 1))
+    '1 + exp(x)'
+    """
+
+    def change(one: Tensor) -> Tensor | None:
+        if named(one, "add") and value_of(one.inputs[1]) is not None and one.inputs[0].op:
+            left = everywhere(one.inputs[0], change)
+            return ops.add(one.inputs[1], one.inputs[0] if left is None else left)  # type: ignore[no-any-return]
+        if one.op is None and not one.requires_grad and one.size == 1 and not one.name:
+            value = float(np.asarray(one.value).item())
+            if np.isfinite(value) and value_of(one) is None:
+                name = next((text for v, text, _ in _KNOWN if v == value), f"{value:.9g}")
+                return _constant_symbol(name, value)
+        return None
+
+    new = everywhere(node, change)
+    return node if new is None else new
+
+
+@functools.lru_cache(maxsize=1024)
+def _constant_symbol(name: str, value: float) -> Tensor:
+    """One symbol for one number, so that like terms are seen to be alike."""
+    return symbol(name, value)
+
+
 def constant_names(nodes: Sequence[Tensor], style: str) -> Mapping[Tensor, str]:
     """How the well-known constants among the nodes are written."""
     found = {}
     for node in nodes:
-        if node.op is None and not node.requires_grad and node.size == 1:
+        if node.op is None and (node.name or not node.requires_grad) and node.size == 1:
             for value, text, latex in _KNOWN:
-                if float(np.asarray(node.value).item()) == value:
+                if node.name in (None, text) and np.asarray(node.value).item() == value:
                     found[node] = text if style == "text" else latex
     return found
 
@@ -162,6 +192,7 @@ __all__ = [
     "constant_names",
     "is_pending",
     "pending",
+    "readable",
     "recording",
     "series",
     "slope",

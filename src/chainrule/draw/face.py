@@ -22,8 +22,10 @@ class Face:
     cells: tuple[tuple[float, ...], ...] = ()  # −1…1 of the largest magnitude; NaN where not finite
 
 
-def face(value: Any, digits: int = 4) -> Face:
+def face(value: Any, digits: int = 4, *, shaped: bool = True, side: int = SIDE) -> Face:
     """The face of a number or an array.
+
+    Its shape is left out if the reader knows it; its heat map has `side` cells a side at most.
 
     >>> face(-4.0).text, face(1 / 3).text
     ('-4', '0.3333')
@@ -43,8 +45,10 @@ def face(value: Any, digits: int = 4) -> Face:
         shape = f"({shape})"
     if not array.size:
         return Face(f"{shape}: empty", f"shape {array.shape}: empty")
-    text = f"{shape}: {_range(array, min(digits, 3))}"
-    return Face(text, f"shape {array.shape}: {_elements(array)}", _cells(array))
+    text = f"{shape}: " * shaped + _range(array, min(digits, 3))
+    return Face(
+        text, f"shape {array.shape}: {_elements(array)}", _cells(array, side) if side else ()
+    )
 
 
 def short(number: Any, digits: int) -> str:
@@ -73,18 +77,16 @@ def _range(array: Any, digits: int) -> str:
 
 def _elements(array: Any) -> str:
     if array.size <= 12:
-        return " ".join(
-            np.array2string(array, separator=", ", max_line_width=10_000).split()
-        )
+        return " ".join(np.array2string(array, separator=", ", max_line_width=10_000).split())
     with np.errstate(all="ignore"):
         return f"{_range(array, 6)}, mean {short(np.mean(array), 6)}"
 
 
-def _cells(array: Any) -> tuple[tuple[float, ...], ...]:
+def _cells(array: Any, side: int) -> tuple[tuple[float, ...], ...]:
     """The elements, or a sample of them in rows and columns, as shares of the largest."""
     table = array.reshape(1, -1) if array.ndim == 1 else array.reshape(-1, array.shape[-1])
     rows, columns = (
-        np.unique(np.linspace(0, n - 1, min(n, SIDE)).round().astype(int)) for n in table.shape
+        np.unique(np.linspace(0, n - 1, min(n, side)).round().astype(int)) for n in table.shape
     )
     picked = table[np.ix_(rows, columns)].astype(float)
     picked[~np.isfinite(picked)] = np.nan
@@ -101,10 +103,8 @@ def clean(text: object, limit: int = NAME) -> str:
     """
     kept = str(text)[: limit + 1]
     shown = "".join(
-        c if c in _JOINERS or unicodedata.category(c) not in _HIDDEN and c not in "\ufffe\uffff"
-        else "\ufffd"
-        for c in kept
-    )  # fmt: skip
+        c if c in _JOINERS or unicodedata.category(c) not in _HIDDEN else "\ufffd" for c in kept
+    )
     return shown[: limit - 1] + "…" if len(shown) > limit else shown
 
 

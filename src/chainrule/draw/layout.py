@@ -57,7 +57,7 @@ def arranged(cells: Sequence[Cell], wires: Sequence[Wire], spacing: Spacing) -> 
 
     >>> cell = Cell(10, 10, (0.0,))
     >>> made = arranged([cell] * 3, [(0, 1, 0), (1, 2, 0), (0, 2, 0)], Spacing(4, 3))
-    >>> made.rank, made.routes[2], made.crossings
+    >>> made.rank[:3], made.routes[2], made.crossings
     ([0, 1, 2], [0, 3, 2], 0)
     """
     rank = _ranks(cells, wires)
@@ -254,9 +254,12 @@ def _heights(graph: _Graph, layers: list[list[int]]) -> list[float]:
         forward = sweep % 2 == 1
         for k in range(last + 1) if forward else range(last, -1, -1):
             _settle(graph, layers[k], offsets[k], y, forward)
-    _settle(graph, layers[0], offsets[0], y, False)
+    for layer, offset in zip(layers, offsets, strict=True):
+        _settle(graph, layer, offset, y, True, leaves=True)
     top = min(y[x] - graph.above[x] for layer in layers for x in layer[:1])
     _snap(graph, layers, y, top)
+    for layer in layers:
+        _straighten(graph, layer, y)
     return y
 
 
@@ -269,15 +272,25 @@ def _offsets(graph: _Graph, layer: list[int]) -> list[float]:
 
 
 def _settle(
-    graph: _Graph, layer: list[int], offsets: list[float], y: list[float], forward: bool
+    graph: _Graph,
+    layer: list[int],
+    offsets: list[float],
+    y: list[float],
+    forward: bool,
+    *,
+    leaves: bool = False,
 ) -> None:
+    """Move a layer's items towards their neighbours before or after it; or only its leaves."""
     wishes, weights = [], []
     for item in layer:
         links = graph.before[item] if forward else graph.after[item]
-        sign = -1.0 if forward else 1.0
+        sign, weight = (-1.0 if forward else 1.0), 8.0 if item >= graph.count else 1.0
+        if leaves:
+            links, sign = ([], 1.0) if graph.before[item] else (graph.after[item], 1.0)
+            weight = 1e-3
         wish = median([y[o] + sign * port for o, port in links]) if links else y[item]
         wishes.append(wish)
-        weights.append((8.0 if item >= graph.count else 1.0) if links else 0.1)
+        weights.append(weight if links else 1.0 if leaves else 1e-3)
     for item, height in zip(layer, _nearest(wishes, weights, offsets), strict=True):
         y[item] = height
 
@@ -305,3 +318,17 @@ def _snap(graph: _Graph, layers: list[list[int]], y: list[float], top: float) ->
             if k:
                 height = max(height, floor + graph.apart(layer[k - 1], item))
             y[item] = floor = height
+
+
+def _straighten(graph: _Graph, layer: list[int], y: list[float]) -> None:
+    """Take the small steps out of wires that could be straight."""
+    near = min(graph.above, default=0.0)
+    for k, item in enumerate(layer):
+        links, sign = (graph.before[item], -1) if graph.before[item] else (graph.after[item], 1)
+        if len(links) != 1:
+            continue
+        wish = y[links[0][0]] + sign * links[0][1]
+        high = y[layer[k - 1]] + graph.apart(layer[k - 1], item) if k else 0.0
+        low = y[layer[k + 1]] - graph.apart(item, layer[k + 1]) if k + 1 < len(layer) else wish
+        if abs(wish - y[item]) <= near and max(high, graph.above[item]) <= wish <= low:
+            y[item] = wish

@@ -10,8 +10,9 @@ import numpy as np
 
 from ..circuit import Tensor, circuit_of
 from ..gradient.backward import Edge, flow_back, seed
-from .face import Face, clean, face, short
+from .face import SIDE, Face, clean, face, short
 
+MANY = 100  # from so many nodes on, heat maps have fewer cells
 Kind = Literal["gate", "variable", "constant", "fold", "band"]
 
 
@@ -41,6 +42,7 @@ class Box:
     title: str = ""
     ports: int = 0
     label: str = ""  # how a sentence calls it
+    node: Tensor | None = field(default=None, repr=False)  # None for several
 
 
 @dataclass
@@ -76,16 +78,19 @@ class Reading:
         self.output = output
         self.digits = digits
         self.nodes = circuit_of(output)
+        self.side = SIDE if len(self.nodes) <= MANY else SIDE // 2
         self.names = {x: x.name for x in self.nodes if x.name} | dict(names or {})
         self.output_name = self.names.get(output, "out")
         self.edges: dict[tuple[Tensor, int], tuple[str, Face]] = {}  # local, contribution
         self.gradients: dict[Tensor, Any] = {}
+        self._faces: dict[Tensor, Face] = {}
+        self._slopes: dict[Tensor, Face] = {}
         self.missing = self._why_no_gradient() if gradients else "gradients were not asked for"
         if not self.missing:
             self.gradients = flow_back(output, seed(output), watch=self._keep)
 
     def _keep(self, edge: Edge) -> None:
-        faces = self._local(edge), face(edge.contribution, self.digits)
+        faces = self._local(edge), face(edge.contribution, self.digits, side=0)
         self.edges[edge.node, edge.position] = faces
 
     def _why_no_gradient(self) -> str:
@@ -102,13 +107,24 @@ class Reading:
         if node is self.output:
             return "out"
         if node.op is None:
-            return face(node.value, self.digits).text
+            return self.value(node).text
         return str(node.op.name)
 
     def gradient(self, node: Tensor) -> Face | None:
         """The face of ∂output/∂node; None where none was computed or none arrives."""
-        found = self.gradients.get(node)
-        return None if found is None else face(found, self.digits)
+        if node not in self.gradients:
+            return None
+        if node not in self._slopes:
+            self._slopes[node] = face(
+                self.gradients[node], self.digits, shaped=False, side=self.side
+            )
+        return self._slopes[node]
+
+    def value(self, node: Tensor) -> Face:
+        """The face of the node's value."""
+        if node not in self._faces:
+            self._faces[node] = face(node.value, self.digits, side=self.side)
+        return self._faces[node]
 
     def title(self, node: Tensor) -> str:
         """The node in full, for a reader who points at it."""
@@ -116,11 +132,11 @@ class Reading:
         if node.op is not None:
             inputs = ", ".join(self.name(source) for source in node.inputs[:6])
             made = f" = {node.op.name}({inputs}{', …' if len(node.inputs) > 6 else ''})"
-        lines = [f"{self.name(node)}{made} = {face(node.value).full}"]
-        if (found := self.gradients.get(node)) is not None:
+        lines = [f"{self.name(node)}{made} = {self.value(node).full}"]
+        if (gradient := self.gradient(node)) is not None:
             out = clean(self.output_name)
-            lines.append(f"∂{out}/∂{self.name(node)} = {face(found).full}")
-        elif node.requires_grad and not self.missing:
+            lines.append(f"∂{out}/∂{self.name(node)} = {gradient.full}")
+        elif node.traced and not self.missing:
             lines.append("no gradient arrives here")
         return "\n".join(lines)
 
@@ -128,15 +144,19 @@ class Reading:
         """One node as a box."""
         own = clean(self.names[node]) if node in self.names else ""
         made = Box(
-            "gate", [], own, face(node.value, self.digits), self.gradient(node), self.title(node),
+            "gate", [], own, self.value(node), self.gradient(node), self.title(node),
             len(node.inputs), self.name(node),
         )  # fmt: skip
+        made.node = node
         if node.op is not None:
             made.lines = [symbol_of(node)]
             return made
         made.kind = "variable" if node.requires_grad else "constant"
         number = made.value if node.size == 1 else None
-        made.lines = [own or (number.text if number and not node.requires_grad else "•")]
+        if made.kind == "constant":
+            made.lines = [own or (number.text if number else "const")]
+        else:
+            made.lines = [own or "•"]
         if made.kind == "constant" and number is not None and not own:
             made.value = None  # the number itself stands at the wire's beginning
         made.name = ""
@@ -161,7 +181,7 @@ class Reading:
         local = np.asarray(edge.local)
         if local.size == 1:
             return short(local.reshape(-1)[0], self.digits)
-        return face(local, 2).text.partition(": ")[2]
+        return face(local, 2, side=0).text.partition(": ")[2]
 
 
 def symbol_of(node: Tensor) -> str:

@@ -6,11 +6,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..circuit import Tensor
 from ..gradient.backward import Edge
 from .flow import Flow, factor
 from .naming import Names
 from .numbers import scalar
+
+LONG = 200  # edges from which a chain's middle is one link
+ENDS = 8  # edges at either end of such a chain that stay links
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def is_scalar_flow(flow: Flow, tensor: Tensor) -> bool:
     seen, waiting = {tensor}, [tensor]
     while waiting:
         node = waiting.pop()
-        if node.size != 1:
+        if node.value.__class__ is not np.float64 and node.size != 1:
             return False
         for edge in flow.received[node]:
             if edge.node not in seen:
@@ -77,7 +82,8 @@ def lines(flow: Flow, names: Names, tensor: Tensor) -> Iterator[Line]:
     >>> from chainrule.explain.flow import flow_of
     >>> x = cr.tensor(3.0, name="x")
     >>> flow = flow_of(cr.sin(x * x) * 2)
-    >>> [len(line.chains) for line in lines(flow, Names(flow.output, flow.nodes, CallerNames({})), x)]
+    >>> names = Names(flow.output, flow.nodes, CallerNames({}))
+    >>> [len(line.chains) for line in lines(flow, names, x)]
     [2, 1]
     """
     waiting, seen = [tensor], {tensor}
@@ -104,11 +110,18 @@ def _chain(flow: Flow, names: Names, edge: Edge, several: bool) -> Chain:
     if several and sum(e.node is edge.node for e in flow.received[edge.source]) > 1:
         edges, top = [edge], edge.node
     head = None if top is flow.output else top
-    links = tuple(_links(edges, names))
+    links = tuple(_long(edges) if len(edges) > LONG else links_of(edges, names))
     return Chain(head, scalar(flow.gradients[top]), links, scalar(edge.contribution))
 
 
-def _links(edges: list[Edge], names: Names) -> Iterator[Link]:
+def _long(edges: list[Edge]) -> Iterator[Link]:
+    """The ends of a very long chain edge by edge, and its middle as one factor."""
+    yield from (link_of([e]) for e in edges[:ENDS])
+    yield link_of(edges[ENDS:-ENDS])
+    yield from (link_of([e]) for e in edges[-ENDS:])
+
+
+def links_of(edges: list[Edge], names: Names) -> Iterator[Link]:
     """The edges grouped into links between nodes that the reader knows by name.
 
     A group keeps its inner nodes apart, under their numbers, where more than one of its factors is
@@ -124,12 +137,13 @@ def _links(edges: list[Edge], names: Names) -> Iterator[Link]:
         group = edges[start : k + 1]
         start = k + 1
         if known and sum(not is_trivial(e) for e in group) <= 1:
-            yield _link(group)
+            yield link_of(group)
         else:
-            yield from (_link([e]) for e in group)
+            yield from (link_of([e]) for e in group)
 
 
-def _link(edges: list[Edge]) -> Link:
+def link_of(edges: list[Edge]) -> Link:
+    """Edges that follow each other, the highest first, as one factor: their product."""
     value = math.prod([float(factor(e)) for e in edges])
     return Link(edges[0].node, edges[-1].source, tuple(edges), value)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from ..circuit import Tensor
 from ..gradient.backward import Edge
-from .chain import Link, _link, _links
+from .chain import Link, link_of, links_of
 from .flow import Flow, factor
 from .naming import Names
 from .numbers import agreeing, scalar
-from .writer import Block, Equation, Writer
+from .writer import Block, Equation, Writer, factor_brackets
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ def delta_block(writer: Writer, tensor: Tensor, most: int = 24) -> Block | None:
     δ_j = h′(net_j) · Σₖ δₖ w_kj for a hidden unit; ∂E/∂out · h′(net) at the output.
     """
     flow, names = writer.flow, writer.names
+    if not names.nets:
+        return None
     starts = [_to_net(flow, names, edge) for edge in flow.received[tensor]]
     shares = [share for share in starts if share is not None]
     if not shares or len(shares) < len(starts) or len(shares) > most:
@@ -57,12 +59,10 @@ def _to_net(flow: Flow, names: Names, edge: Edge) -> Share | None:
             return None
         (edge,) = received
         edges.append(edge)
-    return Share(edge.node, _link(edges[::-1]))
+    return Share(edge.node, link_of(edges[::-1]))
 
 
-def _sum_of_shares(
-    writer: Writer, left: str, shares: list[Share], tensor: Tensor
-) -> Equation:
+def _sum_of_shares(writer: Writer, left: str, shares: list[Share], tensor: Tensor) -> Equation:
     symbols = writer.sum([_share_symbols(writer, share) for share in shares])
     values = [_share_values(writer.flow, share) for share in shares]
     result = scalar(writer.flow.gradients[tensor])
@@ -71,7 +71,7 @@ def _sum_of_shares(
 
 
 def _share_symbols(writer: Writer, share: Share) -> str:
-    formula = writer.formula(share.link)
+    formula = factor_brackets(writer.formula(share.link), writer.style)
     delta = writer.delta(share.net)
     return writer.dot.join([delta, formula]) if formula else delta
 
@@ -80,9 +80,7 @@ def _share_values(flow: Flow, share: Share) -> list[float]:
     return [scalar(flow.gradients[share.net]), share.link.value]
 
 
-def _products(
-    writer: Writer, values: list[list[float]], result: float
-) -> tuple[str, str, str]:
+def _products(writer: Writer, values: list[list[float]], result: float) -> tuple[str, str, str]:
     """Σ of products of two numbers each, to enough decimals that it can be read back."""
     flat = [x for pair in values for x in pair]
 
@@ -108,7 +106,9 @@ def _delta(writer: Writer, net: Tensor) -> tuple[Equation, list[Tensor]]:
     if out is flow.output or not known or len(known) < len(shares):
         return _at_output(writer, net, left), []
     symbols = writer.sum([_share_symbols(writer, share) for share in known])
-    local = writer.formula(_link([slope])) or writer.number(float(factor(slope)))
+    local = factor_brackets(writer.formula(link_of([slope])), writer.style) or writer.number(
+        float(factor(slope))
+    )
     values = [_share_values(flow, share) for share in known]
     sums, sign, total = _products(writer, values, scalar(flow.gradients[out]))
     open_, close = (r"\left(", r"\right)") if writer.style == "latex" else ("(", ")")
@@ -140,8 +140,6 @@ def _at_output(writer: Writer, net: Tensor, left: str) -> Equation:
     texts, sign, total = agreeing(
         [upstream, local], scalar(flow.gradients[net]), writer.decimals, math.prod
     )
-    links = next(iter(_links([slope], writer.names)))
-    symbols = writer.dot.join(
-        [writer.gradient(slope.node), writer.ratio(links.above, links.below)]
-    )
+    links = next(iter(links_of([slope], writer.names)))
+    symbols = writer.dot.join([writer.gradient(slope.node), writer.ratio(links.above, links.below)])
     return Equation(left, (symbols, writer.product(texts), writer.digits(total)), sign=sign)

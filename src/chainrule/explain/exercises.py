@@ -116,8 +116,8 @@ def exercise(
     contribution of ∂out/∂x to ∂out/∂x = 3
     local derivative ∂out/∂y = 2
     contribution of ∂out/∂y to ∂out/∂y = 2
-    gradient of y, ∂out/∂y = [1]
-    gradient of x, ∂out/∂x = [2]
+    gradient of x, ∂out/∂x = [1]
+    gradient of y, ∂out/∂y = [2]
     """
     wrong = [kind for kind in hide if kind not in KINDS]
     if wrong:

@@ -6,6 +6,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from ..circuit import Tensor
 from ..circuit.names import CallerNames, caller_names
+from ..errors import ShapeError
 from ..gradient.backward import Edge, why_missing
 from ..notation import Style
 from ..rewrite import close, open
@@ -25,14 +27,16 @@ from .formula import local_formula
 from .matrix import matrix_blocks
 from .naming import Names
 from .origin import role
+from .paths import Paths, largest_paths
 from .steps import Step
-from .target import Target, targets
-from .unfold import unfolded_blocks
+from .target import Target, checked, targets
+from .unfold import path_block, unfolded_blocks
 from .update import Update, update_blocks
 from .why import why_block
 from .writer import Block, Equation, Writer, as_latex, as_text
 
 LINES = 24  # branches that are printed for one tensor
+FORMULAS = 10_000  # edges up to which each record carries its formula
 TARGETS = 16  # tensors that are printed where many are asked for
 
 
@@ -80,12 +84,12 @@ class Explanation:
 
     def _step(self, edge: Edge) -> Step:
         names, op = self.names, edge.node.op
-        formula = local_formula(edge, names) if op.locals else op.facts.index and (
-            op.facts.index.text
-        )  # fmt: skip
+        formula = op.facts.index.text if op.facts.index is not None else ""
+        if op.locals and len(self.edges) <= FORMULAS:
+            formula = local_formula(edge, names)
         return Step(
             names[edge.node], op.name, names[edge.source], edge.local, edge.upstream,
-            edge.contribution, op.facts.flow, formula or "",
+            edge.contribution, op.facts.flow, formula,
         )  # fmt: skip
 
     def gradient(self, tensor: Tensor) -> Any:
@@ -95,6 +99,32 @@ class Explanation:
     def lines(self, tensor: Tensor) -> Iterator[Line]:
         """The chains of factors of a scalar tensor, and of each branch that they start from."""
         return lines(self.flow, self.names, tensor)
+
+    def paths(self, tensor: Tensor, index: Any = None, most: int = 8) -> Paths:
+        """The largest paths from a tensor (or one element) to the output, the rest as one sum.
+
+        >>> import chainrule as cr
+        >>> x = cr.tensor(3.0, name="x")
+        >>> found = cr.explain(x * x + cr.sin(x)).paths(x, most=2)
+        >>> [path.contribution for path in found.largest], round(found.rest, 6)
+        ([3.0, 3.0], -0.989992)
+        """
+        place = () if index is None else checked(index, tensor, self.names)
+        if index is None and tensor.size != 1:
+            raise ShapeError(
+                f"{self.names[tensor]} has shape {tensor.shape}: choose one element by index="
+            )
+        return largest_paths(self.flow, tensor, place or (0,) * tensor.ndim, most)
+
+    def paths_text(self, tensor: Tensor, index: Any = None, most: int = 8) -> str:
+        """The largest paths in plain text."""
+        if tensor not in self.flow.gradients:
+            return why_missing(self.flow.output, tensor)
+        place = (0,) * tensor.ndim if index is None else checked(index, tensor, self.names)
+        writer = Writer(self.flow, self.names, "text", self.decimals)
+        found = self.paths(tensor, index, most)
+        title = f"the largest paths from {self.names[self.flow.output]} to {self.names[tensor]}"
+        return as_text([path_block(writer, tensor, place, found, title)])
 
     # -- forms --------------------------------------------------------------------------------
 
@@ -132,14 +162,19 @@ class Explanation:
 
     def _scalar(self, tensor: Tensor, writer: Writer) -> Iterator[Block]:
         branches = lines(self.flow, self.names, tensor)
+        explained: set[str] = set()
+        roles: dict[str, None] = {}
         for number, line in enumerate(branches):
             if number == LINES:
                 rest = "… more branches, up to the output: .lines() gives them all"
                 yield Block("", sentences=[rest])
                 break
             title = "" if number else f"{self.names[self.flow.output]} by {self.names[tensor]}"
-            yield Block(title, [*writer.line(line), *writer.factor_equations(line)])
-        roles = dict.fromkeys(role(edge) for edge in self.flow.received[tensor][:LINES])
+            factors = [e for e in writer.factor_equations(line) if repr(e) not in explained]
+            explained |= {repr(equation) for equation in factors}
+            edges = [e for chain in line.chains for link in chain.links for e in link.edges[:LINES]]
+            roles |= dict.fromkeys(role(edge) for edge in edges[:500])
+            yield Block(title, [*writer.line(line), *factors])
         yield Block("", sentences=list(roles))
         delta = delta_block(writer, tensor)
         if delta is not None:
@@ -231,9 +266,10 @@ def explain(
     >>> print(cr.explain(f, wrt=x))
     f by x
       ∂f/∂x = ∂f/∂q · ∂q/∂x = (-4) × 1 = -4
-      ∂f/∂q = -4   (a constant factor)
+      ∂f/∂q = -4   (the other input)
       ∂q/∂x = 1   (passed on unchanged)
     <BLANKLINE>
+      multiply is a switcher: sends each input its upstream gradient times the other input
       add is a distributor: hands its upstream gradient to every input unchanged
     <BLANKLINE>
     """
@@ -258,10 +294,7 @@ def _with_gates(
     """The circuit with its gates opened or closed, unless its gradients then disagree."""
     if gates is None:
         return output, ()
-    for node in flow_of(output).nodes:  # what the caller calls a node, its successor is called
-        if node.name is None and node.op is not None and node in caller.tensors:
-            caller.pass_on(node)
-    with warnings.catch_warnings(record=True) as said:
+    with _named_by(caller), warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         shown = (open if gates == "open" else close)(output)
     notes = tuple(str(w.message) for w in said)
@@ -269,6 +302,19 @@ def _with_gates(
     if worst is None:
         return shown, notes
     return output, (*notes, worst)
+
+
+@contextmanager
+def _named_by(caller: CallerNames) -> Iterator[None]:
+    """Within, nodes carry the caller's names, which their successors then inherit."""
+    nameless = [n for n in caller.tensors if n.name is None and n.op is not None]
+    for node in nameless:
+        node.name = caller.tensors[node]
+    try:
+        yield
+    finally:
+        for node in nameless:
+            node.name = None
 
 
 def _disagreement(output: Tensor, other: Tensor) -> str | None:

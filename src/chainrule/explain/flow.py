@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,8 +28,23 @@ class Flow:
     output: Tensor
     nodes: list[Tensor]
     gradients: dict[Tensor, Any]
-    sent: dict[Tensor, list[Edge]] = field(default_factory=lambda: defaultdict(list))
-    received: dict[Tensor, list[Edge]] = field(default_factory=lambda: defaultdict(list))
+    edges: list[Edge]  # in the order of the loop, from the output down
+
+    @cached_property
+    def received(self) -> dict[Tensor, list[Edge]]:
+        """The edges that end at each tensor: their contributions add up to its gradient."""
+        found: dict[Tensor, list[Edge]] = defaultdict(list)
+        for edge in self.edges:
+            found[edge.node.inputs[edge.position]].append(edge)
+        return found
+
+    @cached_property
+    def sent(self) -> dict[Tensor, list[Edge]]:
+        """The edges that start at each node."""
+        found: dict[Tensor, list[Edge]] = defaultdict(list)
+        for edge in self.edges:
+            found[edge.node].append(edge)
+        return found
 
     def chain(self, edge: Edge) -> list[Edge]:
         """The edges from `edge` up to the output or the nearest branch, the highest first."""
@@ -45,19 +64,30 @@ def flow_of(output: Tensor) -> Flow:
     >>> [float(edge.contribution) for edge in flow.received[x]], x.grad
     ([3.0, 3.0], None)
     """
-    flow = Flow(output, circuit_of(output), {})
-    sent, received = flow.sent, flow.received
-
-    def watch(edge: Edge) -> None:
-        sent[edge.node].append(edge)
-        received[edge.source].append(edge)
-
-    flow.gradients = flow_back(output, seed(output), watch=watch)
+    edges: list[Edge] = []
+    with _without_garbage():
+        gradients = flow_back(output, seed(output), watch=edges.append)
+        flow = Flow(output, circuit_of(output), gradients, edges)
+        _ = flow.received
     return flow
+
+
+@contextmanager
+def _without_garbage() -> Iterator[None]:
+    """Many small records are made and none is dropped: looking for garbage would only cost."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def factor(edge: Edge) -> Any:
     """∂node/∂input of an edge between single numbers, the pulled 1 where the rule is a pull."""
+    if edge.local.__class__ is np.float64:
+        return edge.local
     if edge.local is not None:
         return np.asarray(edge.local, dtype=np.float64).reshape(-1)[0]
     node = edge.node

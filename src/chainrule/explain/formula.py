@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -85,13 +85,22 @@ def local_formula(edge: Edge, names: Names, style: Style = "text") -> str:
     return symbols.text(tidy, style)
 
 
-def tidied(formula: Tensor) -> Tensor:
-    """The formula without factors 1, exponents 1, double transposes: as one would write it."""
-    return rebuilt(formula, _simpler)
+def tidied(formula: Tensor, keep: Collection[Tensor] = ()) -> Tensor:
+    """The formula without factors 1, exponents 1, double transposes: as one would write it.
+
+    What is in `keep` stays as it is, unless it is the formula itself.
+    """
+
+    def simpler(node: Tensor, inputs: tuple[Tensor, ...]) -> Tensor | None:
+        return node if node in keep and node is not formula else _simpler(node, inputs)
+
+    return rebuilt(formula, simpler)
 
 
 def _simpler(node: Tensor, inputs: tuple[Tensor, ...]) -> Tensor | None:
     name = node.op.name
+    if name in ("identity", "astype"):
+        return inputs[0]
     if name == "power" and _is(inputs[1], 1):
         return inputs[0]
     if name in ("multiply", "divide") and _is(inputs[1], 1) and inputs[0].shape == node.shape:
@@ -113,7 +122,7 @@ def _transposed(inner: Tensor, params: Mapping[str, Any]) -> Tensor | None:
         return inner.inputs[0]
     if inner.op.name == "matmul" and all(x.ndim == 2 for x in inner.inputs):
         a, b = (x.inputs[0] if _is_transpose(x) else x.T for x in inner.inputs)
-        return b @ a  # type: ignore[no-any-return]
+        return b @ a
     return None
 
 

@@ -6,7 +6,7 @@ upstream, they yield circuit. The page evaluates values only, so it holds no sec
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,15 @@ KNOWN = frozenset(
 _SAME = frozenset({"sum", "reshape", "broadcast_to", "transpose"})
 
 
-def joint_circuit(output: Tensor) -> dict[str, Any]:
+class Joint(NamedTuple):
+    """The data of the page, and by which numbers it knows the nodes and edges."""
+
+    data: dict[str, Any]
+    nodes: dict[Tensor, int]
+    edges: dict[tuple[Tensor, int], int]
+
+
+def joint_circuit(output: Tensor) -> Joint:
     """Nodes, edges and gradients of a scalar circuit as indices into one list of operations.
 
     `cells` lists, inputs first, `[operation, inputs, params]` or `[null, value, name]` for a leaf.
@@ -41,7 +49,7 @@ def joint_circuit(output: Tensor) -> dict[str, Any]:
 
     >>> import chainrule as cr
     >>> x, y = cr.tensor(2.0, name="x"), cr.tensor(3.0, name="y")
-    >>> joint = joint_circuit(x * y)
+    >>> joint = joint_circuit(x * y).data
     >>> [cell[0] for cell in joint["cells"]], joint["live"]
     ([None, None, 'multiply', None], True)
     """
@@ -76,7 +84,9 @@ def joint_circuit(output: Tensor) -> dict[str, Any]:
         }
         for edge in edges
     ]
-    return {"cells": cells.list, "nodes": rows, "edges": steps, "live": cells.live}
+    data = {"cells": cells.list, "nodes": rows, "edges": steps, "live": cells.live}
+    links = {(edge.node, edge.position): k for k, edge in enumerate(edges)}
+    return Joint(data, place, links)
 
 
 class _Cells:

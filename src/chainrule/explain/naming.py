@@ -30,6 +30,7 @@ class Names(Mapping[Tensor, str]):
     def __init__(
         self, output: Tensor, nodes: Sequence[Tensor], caller: CallerNames, textbook: bool = True
     ) -> None:
+        nodes = [node for node in nodes if node.traced]
         self.caller = caller
         self.given: dict[Tensor, str] = {}
         self.nets: set[Tensor] = set()
@@ -74,19 +75,26 @@ class Names(Mapping[Tensor, str]):
         ]
         fed = {node.inputs[0]: node for node in activations if node.inputs[0].op is not None}
         affine = _affine(nodes) - {source for n in fed for source in n.inputs} - {output}
+        last, pending = "", False  # the layer's number, and whether its net awaits its activation
         for node in nodes:
             if node not in fed and node not in affine:
                 continue
             self.nets.add(node)
-            if not textbook:
-                continue
-            number = _layer(node) or str(len(self.nets))
-            if node not in self.given:
-                self._give(node, f"net{number}")
-            out = fed.get(node)
-            if out is not None and out not in self.given and out.op.name != "log_softmax":
-                self._give(out, self.given[node].replace("net", "out", 1) if "net" in
-                           self.given[node] else f"out{number}")  # fmt: skip
+            normed = pending and node in fed and node not in affine
+            if not normed:
+                last = _layer(node) or str(len(self.nets))
+            pending = node not in fed
+            if textbook:
+                self._name_layer(node, fed.get(node), "norm" if normed else "net", last)
+
+    def _name_layer(self, net: Tensor, out: Tensor | None, word: str, number: str) -> None:
+        if net not in self.given:
+            self._give(net, f"{word}{number}")
+        if out is None or out in self.given or out.op.name == "log_softmax":
+            return
+        name = self.given[net]
+        own = name.replace("net", "out", 1) if name.startswith("net") else f"out{number}"
+        self._give(out, own)
 
     # -- as a mapping -------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-MOST = 17  # digits that tell every float64 from its neighbours
+MOST = 20  # decimals beyond which float64 has no more to say
 FIXED = (1e-4, 1e7)  # between these a number is printed with fixed decimals, elsewhere with an e
 
 
@@ -24,7 +24,7 @@ def decimal(value: Any, decimals: int = 9) -> str:
     if FIXED[0] <= abs(x) < FIXED[1]:
         text = f"{x:.{decimals}f}"
         return text.rstrip("0").rstrip(".") if "." in text else text
-    mantissa, _, exponent = f"{x:.{max(decimals - 1, 0)}e}".partition("e")
+    mantissa, _, exponent = f"{x:.{min(max(decimals - 1, 0), 16)}e}".partition("e")
     mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
     return f"{mantissa}e{exponent}"
 
@@ -50,8 +50,8 @@ def agreeing(
     Rounded factors multiply to a rounded product only if they carry enough digits; from `decimals`
     on, digits are added until the line read back agrees to one unit of its last printed digit.
 
-    >>> agreeing([1 / 3, 3e6], 1e6, 3, math.prod)
-    (['0.333333333333', '3000000'], '=', '1000000')
+    >>> agreeing([1 / 3, 300.0], 100.0, 2, math.prod)
+    (['0.3333333333333333', '300'], '=', '100')
     """
     if not all(map(math.isfinite, [*parts, result])):
         return [decimal(x, decimals) for x in parts], "=", decimal(result, decimals)

@@ -9,8 +9,6 @@ from .chain import Link, is_trivial
 from .flow import Flow, factor
 from .naming import TRANSFER, Names
 
-_SHORT = {"distributor": "passed on", "switcher": "the other input", "scaler": "a slope"}
-
 
 def origin(link: Link, flow: Flow, names: Names) -> str:
     """Where the number of a factor is taken from, as a lecturer says it."""
@@ -27,16 +25,17 @@ def origin(link: Link, flow: Flow, names: Names) -> str:
         return "from the label and the output"
     if op.is_router:
         return _route(edge)
-    if op.name in TRANSFER:
-        return f"the slope of {op.facts.symbol}, from the forward pass"
     if _is_product(edge):
         return _operand(edge, link, names)
-    return f"the slope of {op.facts.symbol}, from the forward pass"
+    called = op.facts.symbol if op.name == "sigmoid" else op.name
+    return f"the slope of {called}, from the forward pass"
 
 
 def _is_loss(link: Link, names: Names) -> bool:
     """Whether the link leads from the output to the last layer's result."""
     below = link.below
+    if link.edges[0].node.op.name in TRANSFER:
+        return False
     return below.op is not None and (below in names.nets or below.op.name in TRANSFER)
 
 

@@ -5,24 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from ..circuit import Tensor
+from ..draw import draw
+from ..draw.svg import Keys
 from ..page import escape
 from ..page.shell import asset, page
 from .joint import joint_circuit
 from .steps import circuit_rows
 
 
-def circuit_page(output: Tensor, *, title: str, picture: str = "", derivation: str = "") -> str:
+def circuit_page(output: Tensor, *, title: str, derivation: str = "") -> str:
     """One offline HTML file: the circuit of `output`, stepped through and recomputed in the page.
 
-    `picture` is the circuit's SVG, `derivation` more HTML (both safe already). Works by mouse, by
-    the arrow keys, Home and End; a screen reader is told each step.
+    `derivation` is more HTML, safe already. Works by mouse, by the arrow keys, Home and End; a
+    screen reader is told each step.
 
     >>> import chainrule as cr
     >>> x = cr.tensor(2.0, name="x")
     >>> "∂out/∂x" in circuit_page(x * x, title="A square")
     True
     """
-    joint = joint_circuit(output)
+    joint, nodes, edges = joint_circuit(output)
+    names = {node: joint["nodes"][k]["name"] for node, k in nodes.items()}
+    picture = draw(output, names=names).svg(Keys(nodes, edges))
     for node, row in zip(joint["nodes"], circuit_rows(output), strict=True):
         node["formula"] = row.formula
     body = "\n".join(
@@ -30,7 +34,7 @@ def circuit_page(output: Tensor, *, title: str, picture: str = "", derivation: s
             "<main>",
             f"<h1>{escape(title)}</h1>",
             _fields(joint),
-            f'<div class="picture">{picture}</div>' if picture else "",
+            f'<div class="picture" tabindex="0" role="region" aria-label="Circuit">{picture}</div>',
             _controls(),
             derivation,
             _nodes(joint),

@@ -23,6 +23,7 @@ class Step:
     upstream: Any
     contribution: Any
     flow: str
+    formula: str = ""  # the local derivative, or the index form, in symbols
 
 
 @dataclass

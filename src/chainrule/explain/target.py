@@ -45,7 +45,7 @@ def targets(wrt: Any, index: Any, nodes: Sequence[Tensor], names: Names) -> list
 
 def checked(index: Any, tensor: Tensor, names: Names) -> Index:
     """The index with whole numbers from 0, one for each axis, else an error."""
-    name = names[tensor] if tensor in names else tensor.label
+    name = names.get(tensor, tensor.label)
     try:
         place = tuple(int(i) for i in index)
     except (TypeError, ValueError):

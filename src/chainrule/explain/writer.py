@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..circuit import Tensor
 from ..notation import Style, symbol
+from ..notation.write import LETTERS
 from .chain import Chain, Line, Link
 from .flow import Flow
 from .formula import local_formula
@@ -67,6 +69,15 @@ class Writer:
         """∂output/∂node."""
         return self.ratio(self.flow.output, node)
 
+    def element(self, name: str, index: tuple[int, ...]) -> str:
+        """A name with the index of one element."""
+        inside = ",".join(map(str, index))
+        return f"{symbol(name, self.style)}[{inside}]" if index else symbol(name, self.style)
+
+    def gradient_at(self, node: Tensor, index: tuple[int, ...]) -> str:
+        """∂output/∂node[index]."""
+        return self.fraction(self.name(self.flow.output), self.element(self.names[node], index))
+
     def delta(self, node: Tensor) -> str:
         """δ of a net."""
         plain = self.names.delta(node)
@@ -118,10 +129,8 @@ class Writer:
         values = [chain.contribution for chain in line.chains]
         texts, sign, total = agreeing(values, line.gradient, self.decimals, math.fsum)
         terms = self.sum([self.digits(t) for t in texts])
-        rights = (symbols, products, terms, self.digits(total))
-        if products == terms:
-            rights = (symbols, terms, self.digits(total))
-        return [Equation(left, rights, sign=sign)]
+        shown = [symbols, terms] if products == terms else [symbols, products, terms]
+        return [Equation(left, (*shown, self.digits(total)), sign=sign)]
 
     def _single(self, line: Line, total: str) -> Equation:
         chain = line.chains[0]
@@ -129,7 +138,7 @@ class Writer:
             return Equation(self.gradient(line.tensor), (total,))
         link = chain.links[0]
         formula = self.formula(link)
-        rights = (formula, total) if formula not in ("", total) else (total,)
+        rights = (total,) if _same(formula, total) else (formula, total)
         return Equation(self.gradient(line.tensor), rights, origin(link, self.flow, self.names))
 
     def _long_sum(self, line: Line) -> Equation:
@@ -148,7 +157,9 @@ class Writer:
         if len(pairs) > FACTORS:
             half = FACTORS // 2
             middle = math.prod([value for _, value in pairs[half:-half]])
-            dots = r"\cdots" if self.style == "latex" else f"…({len(pairs) - 2 * half} more)…"
+            edges = sum(len(link.edges) for link in chain.links)
+            more = f"…({edges - 2 * half + (chain.head is not None)} more)…"
+            dots = r"\cdots" if self.style == "latex" else more
             pairs = [*pairs[:half], (dots, middle), *pairs[-half:]]
         texts, sign, total = agreeing(
             [value for _, value in pairs], chain.contribution, self.decimals, math.prod
@@ -161,8 +172,10 @@ class Writer:
         for chain in line.chains[:TERMS]:
             if len(chain.factors) == 1 and len(line.chains) == 1:
                 continue
-            links = chain.links if len(chain.links) <= FACTORS else chain.links[:3]
-            for link in links:
+            half = FACTORS // 2
+            inner = chain.links if len(chain.links) <= FACTORS else (
+                *chain.links[:half], *chain.links[-half:])  # fmt: skip
+            for link in inner:
                 key = tuple((edge.node, edge.position) for edge in link.edges)
                 if key not in found:
                     found[key] = self._factor(link)
@@ -171,19 +184,26 @@ class Writer:
     def _factor(self, link: Link) -> Equation:
         value = self.number(link.value)
         formula = self.formula(link)
-        rights = (formula, value) if formula not in ("", value) else (value,)
+        rights = (value,) if _same(formula, value) else (formula, value)
         remark = origin(link, self.flow, self.names)
         return Equation(self.ratio(link.above, link.below), rights, remark)
 
     def formula(self, link: Link) -> str:
         """The product of the local derivatives of a link, without the factors 1."""
+        if len(link.edges) > FACTORS:
+            return ""
         parts = [local_formula(e, self.names, self.style) for e in link.edges]
         telling = [part for part in parts if part not in ("1", "")]
         if not telling:
             return ""
         if len(telling) == 1:
             return telling[0]
-        return self.dot.join(_factor_brackets(part, self.style) for part in telling)
+        return self.dot.join(factor_brackets(part, self.style) for part in telling)
+
+
+def _same(formula: str, value: str) -> bool:
+    """Whether a formula says no more than its value."""
+    return formula.replace("−", "-") in ("", value)
 
 
 def _wrap(text: str, style: Style) -> str:
@@ -192,7 +212,7 @@ def _wrap(text: str, style: Style) -> str:
     return rf"\left({text}\right)" if text.startswith("-") else text
 
 
-def _factor_brackets(text: str, style: Style) -> str:
+def factor_brackets(text: str, style: Style) -> str:
     """Brackets around a sum or a negative that stands as a factor."""
     depth = 0
     for k, letter in enumerate(text):
@@ -231,16 +251,16 @@ def as_latex(blocks: Sequence[Block]) -> str:
     rows: list[str] = []
     for block in blocks:
         if block.title:
-            rows.append(rf"&\textbf{{{words(block.title)}}}")
+            rows.append(f"&{words(block.title)}")
         for equation in block.equations:
             rows += _latex_rows(equation)
-        rows += [rf"&\text{{{words(sentence)}}}" for sentence in block.sentences]
+        rows += [f"&{words(sentence)}" for sentence in block.sentences]
     body = " \\\\\n".join(rows)
     return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
 
 
 def _latex_rows(equation: Equation) -> list[str]:
-    remark = rf" \qquad \text{{{words(equation.remark)}}}" if equation.remark else ""
+    remark = rf" \qquad {words(equation.remark)}" if equation.remark else ""
     signs = ["="] * (len(equation.rights) - 1) + [equation.sign.replace("≈", r"\approx")]
     rows = [f"&{sign} {right}" for sign, right in zip(signs, equation.rights, strict=True)]
     rows[0] = f"{equation.left} {rows[0]}"
@@ -248,14 +268,26 @@ def _latex_rows(equation: Equation) -> list[str]:
     return rows
 
 
-_SPECIAL = {
-    "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
-    **{c: "\\" + c for c in "_{}%$#&"}, "⊙": r"$\odot$", "∂": r"$\partial$", "δ": r"$\delta$",
-    "σ": r"$\sigma$", "−": "-", "×": r"$\times$", "·": r"$\cdot$", "Σ": r"$\Sigma$",
-    "′": r"$'$", "⁺": r"$^+$", "≈": r"$\approx$", "∞": r"$\infty$", "η": r"$\eta$",
+_ESCAPED = {"\\": r"\backslash ", **{c: "\\" + c for c in "_{}%$#&"}}
+_SIGNS = {
+    "⊙": r"\odot ", "∂": r"\partial ", "−": "-", "×": r"\times ", "·": r"\cdot ", "Σ": r"\Sigma ",
+    "′": "'", "⁺": "^{+}", "≈": r"\approx ", "∞": r"\infty ", "~": r"\sim ",
+    "²": "^{2}", "≤": r"\le ", "≥": r"\ge ", "^": r"\hat{}", "\\": r"\backslash ",
+    **{letter: f"\\{name} " for letter, name in LETTERS.items()},
 }  # fmt: skip
 
 
 def words(text: str) -> str:
-    """A sentence that is safe in LaTeX's text mode."""
-    return "".join(_SPECIAL.get(c, c) for c in text)
+    """A sentence in math mode: its words as text, its signs as signs.
+
+    >>> words("W1 has shape 2×3")
+    '\\\\text{W1 has shape 2}\\\\times \\\\text{3}'
+    """
+    parts = re.split(f"([{re.escape(''.join(_SIGNS))}]|…)", text)
+    written = []
+    for part in parts:
+        if part in _SIGNS or part == "…":
+            written.append(_SIGNS.get(part, r"\ldots "))
+        elif part:
+            written.append(rf"\text{{{''.join(_ESCAPED.get(c, c) for c in part)}}}")
+    return "".join(written)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from ..circuit import Tensor
-from ..draw import draw
 from ..explain.page import circuit_page
 from ..page import escape, page
 from . import circuits, worked
@@ -48,7 +47,7 @@ def _write(path: Path, text: str) -> Path:
 
 
 def system_page(result: Result) -> str:
-    """The page of one system: circuit, derivation step by step, figures, and where the notes err."""
+    """The page of one system: its circuit in steps, its figures, and where the notes err."""
     system = result.system
     title = f"{system.id} {system.title}"
     about = _about(result)
@@ -57,9 +56,8 @@ def system_page(result: Result) -> str:
         return page(title, body)
     output = CIRCUITS[system.id]()
     output.name = output.name or OUTPUT.get(system.id, "f")
-    picture = draw(output).svg()
     below = about + _figures(result) + _BACK
-    return circuit_page(output, title=title, picture=picture, derivation=below)
+    return circuit_page(output, title=title, derivation=below)
 
 
 _BACK = '<p><a href="index.html">All systems</a></p>'
@@ -88,7 +86,7 @@ def _figures(result: Result) -> str:
     rows = "".join(row for check in result.checks for row in _rows(check))
     head = "".join(
         f'<th scope="col">{name}</th>'
-        for name in ("figure", "the reference", "here", "difference", "")
+        for name in ("figure", "the reference", "here", "difference", "agrees")
     )
     return (
         f"<h2>Figures: {escape(MARK[result.status])}</h2>"
@@ -111,7 +109,13 @@ def _rows(check: Check) -> list[str]:
         index = "[" + ", ".join(map(str, at)) + "]" if at else ""
         good = bool(deviations[at] <= check.tolerance)
         rows.append(
-            _row(check.what + index, _number(figure[at]), _number(ours[at]), deviations[at], good)
+            _row(
+                check.what + index,
+                _number(figure[at]),
+                _number(ours[at]),
+                float(deviations[at]),
+                good,
+            )
         )
     if len(shown) < len(places):
         more = len(places) - len(shown)

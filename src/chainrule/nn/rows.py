@@ -97,18 +97,22 @@ def chosen_classes(scores: Any, target: Value) -> tuple[Any, Any]:
             f" {rows} or distributions of shape {scores.shape}"
         )
     _check_labels(plain(t).reshape(rows), classes)
-    return ops.equal(t.reshape((*rows, 1)), np.arange(classes)), None
+    chosen = ops.equal(t.reshape((*rows, 1)), np.arange(classes))
+    if isinstance(chosen, np.ndarray):
+        chosen.flags.writeable = False  # nobody else holds it: the circuit need not copy it
+    return chosen, None
 
 
 def _check_labels(labels: Any, classes: int) -> None:
     if labels.dtype.kind in "iu":
-        if not labels.size or (labels.min() >= 0 and labels.max() < classes):
+        # Read as unsigned, a negative label is huge: one pass finds it too.
+        if not labels.size or labels.view(labels.dtype.str.replace("i", "u")).max() < classes:
             return
         wrong = (labels < 0) | (labels >= classes)
     else:
         wrong = ~((labels >= 0) & (labels < classes) & (labels == np.floor(labels)))
     if np.any(wrong):
-        place = _first(wrong)
+        place = first(wrong)
         raise DataError(
             f"label {labels[place]} at row {_row(place)} is not an integer from 0 to {classes - 1},"
             f" for a prediction of {classes} classes"
@@ -118,11 +122,11 @@ def _check_labels(labels: Any, classes: int) -> None:
 def check_distributions(t: Any) -> None:
     """Raise `DataError` where a row holds a negative number or does not add up to 1."""
     if np.any(negative := t < -TOLERANCE):
-        place = _first(negative)
+        place = first(negative)
         raise DataError(f"the target at row {_row(place[:-1])} holds {t[place]}; none is negative")
     total = t.sum(axis=-1)
     if np.any(off := ~(np.abs(total - 1) <= TOLERANCE)):
-        place = _first(off)
+        place = first(off)
         raise DataError(
             f"the target at row {_row(place)} adds up to {total[place]}, not 1: give distributions"
             " or integer labels"
@@ -135,12 +139,13 @@ def check_unit(x: Value, what: str, repair: str) -> None:
     if values.size and not (values.min() >= 0 and values.max() <= 1):
         wrong = (values < 0) | (values > 1)
         if np.any(wrong):
-            place = _first(wrong)
+            place = first(wrong)
             found = f"{values[place]} at row {_row(place[:1])}"
             raise DataError(f"{what} must be from 0 to 1, not {found}; {repair}")
 
 
-def _first(mask: Any) -> tuple[int, ...]:
+def first(mask: Any) -> tuple[int, ...]:
+    """The index of the first True."""
     return tuple(int(i) for i in np.unravel_index(int(np.argmax(mask)), np.shape(mask)))
 
 
@@ -177,7 +182,7 @@ def clip_bound(clip: float) -> float:
 def warn_if_certain(wrong: Any, instead: str) -> None:
     """One warning, at the user's line, where a probability says that what happened cannot."""
     if np.any(wrong):
-        place = _first(wrong)[: max(1, np.ndim(wrong) - 1)]
+        place = first(wrong)[: max(1, np.ndim(wrong) - 1)]
         warnings.warn(
             f"row {_row(place)} has probability 0 where the target is positive: the loss is inf,"
             " and so is its gradient. A probability that is computed was rounded to 0; use"
@@ -247,7 +252,7 @@ def _weighted(by_row: Any, sample_weight: Value, reduction: str) -> Any:
 def _check_weights(w: Any, reduction: str) -> None:
     wrong = ~(np.isfinite(w) & (w >= 0))
     if np.any(wrong):
-        place = _first(wrong)
+        place = first(wrong)
         raise DataError(f"sample_weight holds {w[place]} at row {_row(place)}; give numbers ≥ 0")
     if reduction == "mean" and not np.any(w):
         raise DataError("sample_weight is 0 for every row, so the mean is 0/0; give one above 0")

@@ -59,6 +59,7 @@ def steps(lr: float, every: int, factor: float = 0.1) -> Schedule:
     >>> [round(steps(1.0, every=2)(k), 3) for k in range(5)]
     [1.0, 1.0, 0.1, 0.1, 0.01]
     """
+    lr, factor = at_least(0, "lr", lr), checked("factor", factor)
     above(0, "every", every)
     return lambda step: lr * factor ** _number(ops.floor(step / every))
 
@@ -69,6 +70,7 @@ def exponential(lr: float, factor: float) -> Schedule:
     >>> exponential(1.0, 0.5)(3)
     0.125
     """
+    lr, factor = at_least(0, "lr", lr), checked("factor", factor)
     return lambda step: lr * factor**step
 
 
@@ -80,6 +82,7 @@ def cosine(lr: float, length: int, final: float = 0.0) -> Schedule:
 
     Source: Loshchilov and Hutter 2017.
     """
+    lr, final = at_least(0, "lr", lr), at_least(0, "final", final)
     above(0, "length", length)
 
     def schedule(step: Any) -> Any:

@@ -6,12 +6,10 @@ import re
 from html import escape
 
 from ..errors import ExpressionError
-from .write import GREEK
+from .write import LETTERS
 
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[0-9]+(?:\.[0-9]+)?|\s+|.", re.DOTALL)
-_GREEK = dict(zip(GREEK[:24], "αβγδεζηθικλμνξπρστυφχψω", strict=True)) | dict(
-    zip(GREEK[24:], "ΓΔΘΛΞΠΣΦΨΩ"[: len(GREEK) - 24], strict=False)
-)
+_GREEK = {name: letter for letter, name in LETTERS.items()}
 _OPERATORS = {
     "cdot": "·", "times": "×", "le": "≤", "ge": "≥", "ne": "≠", "land": "∧", "lor": "∨",
     "lnot": "¬", "sum": "∑", "int": "∫", "partial": "∂", "infty": "∞", "lfloor": "⌊",
@@ -20,14 +18,40 @@ _OPERATORS = {
     "#": "#", "&": "&", "mid": "∣", "in": "∈", "mathsf T": "T", "top": "⊤", "nabla": "∇",
     "Leftrightarrow": "⇔", "Rightarrow": "⇒", "pm": "±", "approx": "≈", "cdotp": "·",
 }  # fmt: skip
-_SPACES = {",": "0.17em", ";": "0.28em", ":": "0.22em", "quad": "1em", "qquad": "2em", " ": "0.25em", "!": "0em"}
+_SPACES = {
+    ",": "0.17em",
+    ";": "0.28em",
+    ":": "0.22em",
+    "quad": "1em",
+    "qquad": "2em",
+    " ": "0.25em",
+    "!": "0em",
+}
 _FUNCTIONS = {
     "ln", "log", "exp", "sin", "cos", "tan", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan",
     "max", "min", "det", "lim", "arg",
 }  # fmt: skip
 _WORDS = {"mathrm", "operatorname", "text", "mathsf", "mathbf", "mathit", "textrm"}
-_TABLES = {"cases": ("{", ""), "pmatrix": ("(", ")"), "bmatrix": ("[", "]"), "matrix": ("", ""), "aligned": ("", ""), "array": ("", "")}
-_SILENT = {"displaystyle", "textstyle", "limits", "nolimits", "big", "Big", "bigl", "bigr", "Bigl", "Bigr"}
+_TABLES = {
+    "cases": ("{", ""),
+    "pmatrix": ("(", ")"),
+    "bmatrix": ("[", "]"),
+    "matrix": ("", ""),
+    "aligned": ("", ""),
+    "array": ("", ""),
+}
+_SILENT = {
+    "displaystyle",
+    "textstyle",
+    "limits",
+    "nolimits",
+    "big",
+    "Big",
+    "bigl",
+    "bigr",
+    "Bigl",
+    "Bigr",
+}
 _STRETCHED = {"(", ")", "[", "]", "|", ".", "{", "}", "⌊", "⌋"}
 
 
@@ -36,8 +60,8 @@ def mathml(latex: str, *, display: bool = False) -> str:
 
     Raises `ExpressionError` naming the first command that is not in the subset.
 
-    >>> mathml(r"\\frac{1}{x^2}")
-    '<math xmlns="http://www.w3.org/1998/Math/MathML"><mrow><mfrac><mn>1</mn><msup><mi>x</mi><mn>2</mn></msup></mfrac></mrow></math>'
+    >>> mathml(r"\\frac{1}{x}").removeprefix('<math xmlns="http://www.w3.org/1998/Math/MathML">')
+    '<mrow><mfrac><mrow><mn>1</mn></mrow><mrow><mi>x</mi></mrow></mfrac></mrow></math>'
     """
     reader = _Reader(_TOKEN.findall(latex))
     body = reader.row(frozenset())
@@ -82,7 +106,8 @@ class _Reader:
         base = "<mrow></mrow>" if self.peek() in ("_", "^") else self.atom()
         scripts: dict[str, str] = {}
         while self.peek() in ("_", "^"):
-            scripts[self.take()] = self.atom()
+            sign = self.take()
+            scripts[sign] = self.atom()
         if len(scripts) == 2:
             return f"<msubsup>{base}{scripts['_']}{scripts['^']}</msubsup>"
         if "_" in scripts:
@@ -92,6 +117,8 @@ class _Reader:
     def atom(self) -> str:
         """A group, a command, a number, a letter or a sign."""
         token = self.take()
+        if not token:
+            raise ExpressionError("MathML: the formula ends too early")
         if token == "{":
             body = self.row(frozenset("}"))
             self.take("}")
@@ -132,7 +159,9 @@ class _Reader:
         raise ExpressionError(f"MathML: the LaTeX command \\{name} is not known here")
 
     def words(self) -> str:
-        """The text of a group, as it stands."""
+        """The text of a group, as it stands; of one letter where there is no group."""
+        if self.peek() not in ("{", ""):
+            return self.take()
         self.take("{")
         depth, out = 1, list[str]()
         while self.at < len(self.tokens):
@@ -141,7 +170,11 @@ class _Reader:
             depth += (token == "{") - (token == "}")
             if depth == 0:
                 return "".join(out)
-            out.append(token if token[:1] != "\\" else _OPERATORS.get(token[1:], _GREEK.get(token[1:], " ")))
+            out.append(
+                token
+                if token[:1] != "\\"
+                else _OPERATORS.get(token[1:], _GREEK.get(token[1:], " "))
+            )
         raise ExpressionError("MathML: a text group is not closed")
 
     def fence(self) -> str:

@@ -20,7 +20,7 @@ GREEK = (
     "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
     "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega",
 )  # fmt: skip
-_LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ", GREEK, strict=True))
+LETTERS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ", GREEK, strict=True))
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 
 
@@ -141,8 +141,8 @@ def symbol(name: str, style: Style = "text") -> str:
 def _letter(base: str) -> str:
     if base in GREEK:
         return f"\\{base}"
-    if base in _LETTERS:
-        return f"\\{_LETTERS[base]}"
+    if base in LETTERS:
+        return f"\\{LETTERS[base]}"
     return base if len(base) == 1 and base.isalnum() else rf"\mathrm{{{_escaped(base)}}}"
 
 

@@ -67,13 +67,13 @@
 
   // -- what is shown -------------------------------------------------------------------------
 
-  const text = (x) => {
+  const text = (x, digits = 9) => {
     if (typeof x === "string") x = Number(x);
     if (Array.isArray(x)) return "array";
     if (x !== x) return "NaN";
     if (!Number.isFinite(x)) return x > 0 ? "∞" : "−∞";
     if (x === 0) return Object.is(x, -0) ? "-0" : "0";
-    const short = Number(x.toPrecision(9));
+    const short = Number(x.toPrecision(digits));
     return Math.abs(short) >= 1e9 || Math.abs(short) < 1e-4 ? short.toExponential() : String(short);
   };
   const inputs = {};
@@ -118,17 +118,20 @@
     return `${line}. The ${node.op} gate is a ${node.flow}.`;
   }
 
+  // In the picture a number has room for four digits.
+  const write = (e, x) => { e.textContent = text(x, e instanceof SVGElement ? 4 : 9).replace("-", e instanceof SVGElement ? "−" : "-"); };
+
   function show() {
     const step = steps[now];
-    all("[data-value]").forEach((e) => { e.textContent = text(values[data.nodes[e.dataset.value].value]); });
+    all("[data-value]").forEach((e) => write(e, values[data.nodes[e.dataset.value].value]));
     all("[data-gradient]").forEach((e) => {
       const g = data.nodes[e.dataset.gradient].gradient;
-      e.textContent = g === null ? "–" : text(values[g]);
+      if (g === null) e.textContent = "–"; else write(e, values[g]);
     });
     for (const part of ["local", "upstream", "contribution"]) {
       all(`[data-${part}]`).forEach((e) => {
         const cell = data.edges[e.dataset[part]][part];
-        e.textContent = cell === null ? "Jacobian" : text(values[cell]);
+        if (cell === null) e.textContent = "Jacobian"; else write(e, values[cell]);
       });
     }
     all(".lit").forEach((e) => e.classList.remove("lit"));

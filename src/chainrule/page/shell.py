@@ -11,6 +11,7 @@ import hashlib
 import html
 import json
 import math
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -69,7 +70,9 @@ def page(title: str, body: str, *, data: Any = None, script: str = "", style: st
     True
     """
     sheet = asset("page.css") + style
-    policy = f"default-src 'none'; style-src '{_hash(sheet)}'; img-src data:"
+    inner = re.findall(r"<style>(.*?)</style>", body, flags=re.DOTALL)  # of pictures in the body
+    styles = " ".join(f"'{_hash(text)}'" for text in dict.fromkeys([sheet, *inner]))
+    policy = f"default-src 'none'; style-src {styles}; img-src data:"
     parts = []
     if script:
         policy += f"; script-src '{_hash(script)}'"

@@ -29,9 +29,17 @@ def number(value: float | Fraction) -> Tensor:
     return Tensor(float(value), requires_grad=False)
 
 
+def fraction(value: Fraction) -> Tensor:
+    """A quotient of whole numbers, kept as one where a float would round it."""
+    if (value.denominator & (value.denominator - 1)) == 0:
+        return number(value)
+    below = Tensor(float(value.denominator), requires_grad=True)  # recorded, so never rounded
+    return ops.divide(number(value.numerator), below)  # type: ignore[no-any-return]
+
+
 def value_of(node: Tensor) -> Fraction | None:
     """The exact value of a plain number, or None where it is a symbol or not calculated with."""
-    if node.op is not None or node.requires_grad or node.name or node.size != 1:
+    if node.op is not None or node.name or node.size != 1:
         return None
     value = float(np.asarray(node.value).item())
     if not np.isfinite(value):
@@ -76,6 +84,9 @@ def times(factors: Sequence[Tensor]) -> Tensor:
 def over(above: Sequence[Tensor], below: Sequence[Tensor]) -> Tensor:
     """The fraction of two products; the product alone where nothing stands below."""
     top, bottom = times(above), times(below)
+    p, q = value_of(top), value_of(bottom)
+    if p is not None and q:
+        return fraction(p / q)
     return top if is_number(bottom, 1) or is_number(top, 0) else ops.divide(top, bottom)
 
 
@@ -235,7 +246,7 @@ def _key(node: Tensor) -> Key:
     if value is not None:
         return "number", value
     if node.op is None or node.name:
-        return "leaf", node.serial if node.requires_grad or node.name else float(node.value)
+        return "leaf", node.serial if node.requires_grad or node.name else repr(node.value)
     if named(node, "power") and value_of(node.inputs[1]) is None:
         return "power", key(node.inputs[0]), key(node.inputs[1])
     if node.op.name in ("add", "subtract"):

@@ -30,7 +30,6 @@ from .algebra import (
     key,
     monomial,
     named,
-    negated,
     number,
     over,
     power_of,
@@ -42,7 +41,7 @@ from .algebra import (
     total,
 )
 
-__all__ = ["RULES", "Rule", "applied", "recognise"]
+__all__ = ["RULES", "Rule", "applied", "rule"]
 
 Rule = Callable[[Tensor], Tensor | None]
 RULES: dict[str, Rule] = {}
@@ -50,7 +49,7 @@ RULES: dict[str, Rule] = {}
 _ONE = Fraction(1)
 
 
-def _rule(
+def rule(
     name: str, reach: Callable[[Tensor, Change], Tensor | None] | None = None
 ) -> Callable[[Change], Change]:
     """Enter a rule; `reach` says where it looks: at the whole expression if nothing is said."""
@@ -84,7 +83,7 @@ def applied(name: str, node: Tensor) -> Tensor:
 # -- products and powers ----------------------------------------------------------------------
 
 
-@_rule("1/u = u⁻¹", first)
+@rule("1/u = u⁻¹", first)
 def _as_power(node: Tensor) -> Tensor | None:
     """A reciprocal as a power, for the power rule."""
     if named(node, "reciprocal"):
@@ -94,13 +93,13 @@ def _as_power(node: Tensor) -> Tensor | None:
     return None
 
 
-@_rule("√u = u^½", first)
+@rule("√u = u^½", first)
 def _root_as_power(node: Tensor) -> Tensor | None:
     """A root as a power, for the power rule."""
     return ops.power(node.inputs[0], 0.5) if named(node, "sqrt") else None
 
 
-@_rule("u^½ = √u", everywhere)
+@rule("u^½ = √u", everywhere)
 def _power_as_root(node: Tensor) -> Tensor | None:
     """Powers of ½ and −½ as roots."""
     if named(node, "power") and is_number(node.inputs[1], 0.5):
@@ -110,7 +109,7 @@ def _power_as_root(node: Tensor) -> Tensor | None:
     return None
 
 
-@_rule("multiply out the signs and numbers", everywhere)
+@rule("multiply out the signs and numbers", everywhere)
 def _numbers(node: Tensor) -> Tensor | None:
     """Every product with one sign before it and one number at its head."""
     if not _is_product(node):
@@ -133,7 +132,7 @@ def _alike(a: Tensor, b: Tensor) -> bool:
     return all(_alike(x, y) for x, y in zip(a.inputs, b.inputs, strict=True))
 
 
-@_rule("u⁻ⁿ = 1/uⁿ", everywhere)
+@rule("u⁻ⁿ = 1/uⁿ", everywhere)
 def _negative_powers(node: Tensor) -> Tensor | None:
     """Negative powers of a product below the line."""
     if not _is_product(node) and not named(node, "power"):
@@ -147,7 +146,7 @@ def _negative_powers(node: Tensor) -> Tensor | None:
     return product(coefficient, top, [*bottom, *below])
 
 
-@_rule("u·u = u²", everywhere)
+@rule("u·u = u²", everywhere)
 def _squares(node: Tensor) -> Tensor | None:
     """Equal factors above the line as a power, and below it as another."""
     if not _is_product(node):
@@ -161,7 +160,7 @@ def _gathered(side: Sequence[Tensor]) -> list[Tensor]:
     return [powered(base, n) for base, n in monomial(times(side))[1]] if len(side) > 1 else [*side]
 
 
-@_rule("u²/v² = (u/v)²", first)
+@rule("u²/v² = (u/v)²", first)
 def _square_of_fraction(node: Tensor) -> Tensor | None:
     """A fraction of squares as the square of a fraction."""
     if not named(node, "divide"):
@@ -170,7 +169,7 @@ def _square_of_fraction(node: Tensor) -> Tensor | None:
     return powered(over([a], [b]), n) if n == m and n > 1 else None
 
 
-@_rule("cancel", everywhere)
+@rule("cancel", everywhere)
 def _cancel(node: Tensor) -> Tensor | None:
     """Factors that stand above and below the line."""
     if not named(node, "divide"):
@@ -183,7 +182,7 @@ def _cancel(node: Tensor) -> Tensor | None:
     return product(coefficient, *factors(left)[1:])
 
 
-@_rule("collect the factors", everywhere)
+@rule("collect the factors", everywhere)
 def _collect(node: Tensor) -> Tensor | None:
     """A product with its number first, plain powers next, each base once."""
     if not _is_product(node):
@@ -197,7 +196,7 @@ def _collect(node: Tensor) -> Tensor | None:
 # -- fractions --------------------------------------------------------------------------------
 
 
-@_rule("split into a product of two fractions")
+@rule("split into a product of two fractions")
 def _split_product(node: Tensor) -> Tensor | None:
     """a·b/u² = a/u · b/u, with a = 1 where only one factor stands above."""
     coefficient, above, below = factors(node)
@@ -205,12 +204,14 @@ def _split_product(node: Tensor) -> Tensor | None:
     if len(doubled) != 1 or doubled[0][1] != 2 or not above:
         return None
     base = doubled[0][0]
+    plain = [f for f in above if f.op is None]  # single letters stay in front
+    above = [f for f in above if f.op is not None]
     head, rest = (above[:1], above[1:]) if len(above) > 1 else ([], above)
-    out = ops.multiply(over(head or [number(1)], [base]), over(rest, [base]))
-    return product(coefficient, [out], [])
+    pair = [over(head or [number(1)], [base]), over(rest, [base])]
+    return product(coefficient, [*plain, *pair], [])
 
 
-@_rule("add and subtract 1", first)
+@rule("add and subtract 1", first)
 def _add_and_subtract(node: Tensor) -> Tensor | None:
     """u/(1 + u) = (1 + u − 1)/(1 + u)."""
     if not named(node, "divide"):
@@ -223,7 +224,7 @@ def _add_and_subtract(node: Tensor) -> Tensor | None:
     return ops.divide(ops.subtract(below, 1.0), below)  # type: ignore[no-any-return]
 
 
-@_rule("split the fraction", first)
+@rule("split the fraction", first)
 def _split_fraction(node: Tensor) -> Tensor | None:
     """(u ± v)/w = u/w ± v/w."""
     if not named(node, "divide") or not _is_sum(node.inputs[0]):
@@ -232,13 +233,13 @@ def _split_fraction(node: Tensor) -> Tensor | None:
     return again(above, [ops.divide(x, below) for x in above.inputs])
 
 
-@_rule("u/u = 1", everywhere)
+@rule("u/u = 1", everywhere)
 def _whole(node: Tensor) -> Tensor | None:
     """A fraction of equals."""
     return number(1) if named(node, "divide") and same(*node.inputs) else None
 
 
-@_rule("common denominator")
+@rule("common denominator")
 def _common_denominator(node: Tensor) -> Tensor | None:
     """A sum of fractions as one fraction."""
     parts = [(sign, *monomial(term)) for sign, term in terms(node)]
@@ -266,7 +267,7 @@ def _common_denominator(node: Tensor) -> Tensor | None:
 # -- sums -------------------------------------------------------------------------------------
 
 
-@_rule("factor out")
+@rule("factor out")
 def _factor_out(node: Tensor) -> Tensor | None:
     """ab + ac = a(b + c)."""
     if not _is_sum(node):
@@ -284,7 +285,9 @@ def _factor_out(node: Tensor) -> Tensor | None:
     rest = [
         (
             sign,
-            from_monomial(c, [(b, n - gone.get(key(b), 0)) for b, n in powers if n != gone.get(key(b))]),
+            from_monomial(
+                c, [(b, n - gone.get(key(b), 0)) for b, n in powers if n != gone.get(key(b))]
+            ),
         )
         for sign, c, powers in parts
     ]
@@ -303,7 +306,7 @@ def _inside_fraction(node: Tensor, rule: Rule) -> Tensor | None:
     return None
 
 
-@_rule("multiply out")
+@rule("multiply out")
 def _multiply_out(node: Tensor) -> Tensor | None:
     """a(b + c) = ab + ac, all the way, above the line too."""
     if named(node, "divide"):
@@ -326,11 +329,11 @@ def _expanded(node: Tensor) -> list[Term]:
     return found
 
 
-@_rule("collect like terms")
+@rule("collect like terms", everywhere)
 def _like_terms(node: Tensor) -> Tensor | None:
-    """2u + 3u = 5u and u − u = 0, above the line too."""
+    """2u + 3u = 5u and u − u = 0."""
     if not _is_sum(node):
-        return _inside_fraction(node, _like_terms)
+        return None
     found: dict[Key, tuple[Fraction, Tensor]] = {}
     count = 0
     for sign, term in terms(node):
@@ -341,81 +344,5 @@ def _like_terms(node: Tensor) -> Tensor | None:
         count += 1
     if len(found) == count:
         return None
-    left = [(c, rest) for c, rest in found.values() if c]
+    left = sorted(((c, rest) for c, rest in found.values() if c), key=lambda pair: pair[0] < 0)
     return total((1 if c > 0 else -1, product(abs(c), *factors(rest)[1:])) for c, rest in left)
-
-
-# -- functions --------------------------------------------------------------------------------
-
-
-@_rule("u·sign(u) = |u|", everywhere)
-def _magnitude(node: Tensor) -> Tensor | None:
-    """A number times its sign."""
-    if not named(node, "multiply"):
-        return None
-    coefficient, above, below = factors(node)
-    for one in above:
-        if named(one, "sign"):
-            for other in above:
-                if same(one.inputs[0], other):
-                    rest = [f for f in above if f is not one and f is not other]
-                    return product(coefficient, [*rest, ops.abs(other)], below)
-    return None
-
-
-def _exponent(node: Tensor) -> Tensor | None:
-    """u where the node is eᵘ; 0 for a number."""
-    if named(node, "exp"):
-        return node.inputs[0]
-    return number(0) if is_number(node, 1) or is_number(node, -1) else None
-
-
-def _lowered(node: Tensor, by: Tensor) -> Tensor | None:
-    """A sum of numbers ±1 and exponentials, each divided by e^by; None for anything else."""
-    out: list[Term] = []
-    for sign, term in terms(node):
-        exponent = _exponent(term)
-        if exponent is None:
-            return None
-        left = applied("collect like terms", total([(1, exponent), (-1, by)]))
-        out.append((sign, number(1) if is_number(left, 0) else ops.exp(left)))
-    return total(out)
-
-
-@_rule("divide above and below by eˣ", first)
-def _divide_by_exp(node: Tensor) -> Tensor | None:
-    """A fraction of sums of exponentials, made symmetric or brought to a numerator of 1."""
-    if not named(node, "divide"):
-        return None
-    above, below = node.inputs
-    powers = [e for _, t in terms(below) if (e := _exponent(t)) is not None and e.inputs]
-    powers += [t.inputs[0] for _, t in terms(below) if named(t, "exp")]
-    if not powers:
-        return None
-    by = powers[0]
-    coefficient, bases = monomial(by)
-    if abs(coefficient) == 2:
-        by = from_monomial(coefficient / 2, bases)
-    new = _lowered(above, by), _lowered(below, by)
-    return None if new[0] is None or new[1] is None else ops.divide(*new)
-
-
-@_rule("divide above and below by 2", first)
-def _halves(node: Tensor) -> Tensor | None:
-    """u/v = (u/2)/(v/2), where sums of exponentials become hyperbolic functions."""
-    if not named(node, "divide") or not all(_is_sum(x) for x in node.inputs):
-        return None
-    return ops.divide(*[ops.divide(x, 2.0) for x in node.inputs])  # type: ignore[no-any-return]
-
-
-def recognise(node: Tensor, forms: Sequence[tuple[Tensor, Tensor]]) -> Tensor | None:
-    """The expression with every part that equals a form replaced by what it is a form of."""
-    wanted = {key(form): gate for form, gate in forms}
-
-    def change(one: Tensor) -> Tensor | None:
-        if one.op is None or one.name:
-            return None
-        found = wanted.get(key(one))
-        return found if found is not None and found is not one else None
-
-    return everywhere(node, change)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chainrule.errors import DataError, ModelFileError, ShapeError, quoted
+from chainrule.nn.rows import first
 
 __all__ = ["Standardizer", "check_features", "check_labels"]
 
@@ -41,7 +42,7 @@ def check_features(X: object, *, name: str = "X") -> NDArray[np.floating[Any]]:
     floats = _as_floats(array, name)
     finite = np.isfinite(floats)
     if not finite.all():
-        row, column = _first(~finite)
+        row, column = first(~finite)
         found = "NaN" if np.isnan(floats[row, column]) else "infinity"
         raise DataError(
             f"{name} holds {found} at row {row}, column {column} (from 0); "
@@ -244,11 +245,6 @@ def _real(value: object) -> float:
     if isinstance(value, Real | np.bool_):
         return float(value)
     raise TypeError  # NumPy would take "7", and read None as NaN
-
-
-def _first(mask: Array) -> tuple[int, ...]:
-    """The index of the first True."""
-    return tuple(int(i) for i in np.unravel_index(int(np.argmax(mask)), mask.shape))
 
 
 def _flat(array: Array, n_rows: int, name: str) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from ..circuit import Tensor
 from ..errors import DataError
 from ..nn.losses import LOSSES
-from ..nn.rows import check_distributions
+from ..nn.rows import check_distributions, first
 from .data import check_features, check_labels
 
 __all__ = ["features", "targets", "validation"]
@@ -42,7 +42,7 @@ def _finite(X: Any, dtype: Any, name: str) -> Array:
 def _refuse_overflow(table: Array, name: str) -> None:
     wrong = np.isinf(table)
     if wrong.any():
-        row, column = (int(i) for i in np.argwhere(wrong)[0])
+        row, column = first(wrong)
         raise DataError(
             f"{name} at row {row}, column {column} (from 0) is too large for the model's"
             f" {table.dtype}; scale the column, or make the model with dtype=np.float64"

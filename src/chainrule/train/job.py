@@ -63,7 +63,7 @@ class Settings:
             raise unknown("optimizer", self.optimizer, optim.OPTIMIZERS)
         for name in ("epochs", "batch_size", "seed"):
             if (value := getattr(self, name)) is not None:
-                count(name, value, least=name != "seed")
+                count(name, value, least=0 if name == "seed" else 1)
         for units in self.hidden or ():
             count("hidden units", units)
         for name in ("lr", "weight_decay", "dropout", "held_out"):
@@ -112,9 +112,10 @@ class Trained:
 
     def save(self, path: str) -> None:
         """Write the network, its schema and its scaling to one file."""
-        score = dataclasses.asdict(self.score)  # JSON has no NaN: R² of a constant target is null
-        known = {k: None if isinstance(v, float) and v != v else v for k, v in score.items()}
-        self.predictor.save(path, score=known)
+        score = dataclasses.asdict(self.score)
+        for name in ("value", "baseline", "error"):  # JSON has no NaN, as R² of one row is
+            score[name] = score[name] if math.isfinite(score[name]) else None
+        self.predictor.save(path, score=score)
 
 
 class Predictor:
