@@ -28,6 +28,6 @@ def test_the_reference_is_up_to_date_and_whole() -> None:
     assert [name for name in names if f"### `{name}`" not in page] == []
 
 
-def test_the_picture_is_what_the_command_prints() -> None:
+def test_the_picture_is_what_the_package_draws() -> None:
     picture = load("make_pictures").picture()
-    assert (DOCS / "pictures" / "explain.svg").read_text(encoding="utf-8") == picture
+    assert (DOCS / "pictures" / "circuit.svg").read_text(encoding="utf-8") == picture

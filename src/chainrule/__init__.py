@@ -95,6 +95,7 @@ _LATER = {
     "History": "train",
     "derive": "derive",
     "draw": "draw",
+    "exercise": "explain",
     "explain": "explain",
     "fit": "train",
     "load": "nn",

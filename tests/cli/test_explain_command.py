@@ -46,7 +46,7 @@ def test_opened_and_closed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_largest_paths(capsys: pytest.CaptureFixture[str]) -> None:
     text = run(capsys, "f = x*y + x*x + sin(x)", "x=1.3", "y=2", "--wrt", "x", "--paths")
     assert "the largest paths from f to x" in text
-    assert "0.267498829 + 1.3 + 1.3 + 2 = 4.867498829" in text
+    assert "2 + 1.3 + 1.3 + 0.267498829 = 4.867498829   (all of them)" in text
 
 
 def test_latex_mathml_html_and_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,7 @@ def joint_circuit(output: Tensor) -> Joint:
     >>> x, y = cr.tensor(2.0, name="x"), cr.tensor(3.0, name="y")
     >>> joint = joint_circuit(x * y).data
     >>> [cell[0] for cell in joint["cells"]], joint["live"]
-    ([None, None, 'multiply', None], True)
+    ([None, None, 'multiply', None, 'multiply', 'multiply'], True)
     """
     nodes = [node for node in circuit_of(output) if node.traced]
     names = name_nodes(nodes, output)

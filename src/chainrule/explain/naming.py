@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -43,13 +45,8 @@ class Names(Mapping[Tensor, str]):
             if node not in self.given and node in caller.tensors:
                 self._give(node, caller.tensors[node])
         self._find_nets(nodes, output, textbook)
-        self._all = dict(self.given)
-        if output not in self._all:
-            self._all[output] = self._free("out")
-        spare = self._numbered()
-        for node in nodes:
-            if node not in self._all:
-                self._all[node] = next(spare)
+        self._nodes = nodes
+        self._last = {} if output in self.given else {output: self._free("out")}
 
     def _give(self, node: Tensor, name: str) -> None:
         self.given[node] = self._free(name)
@@ -62,12 +59,13 @@ class Names(Mapping[Tensor, str]):
         self._taken.add(free)
         return free
 
-    def _numbered(self) -> Iterator[str]:
-        k = 0
-        while True:
-            k += 1
-            if f"n{k}" not in self._taken:
-                yield f"n{k}"
+    @cached_property
+    def _numbers(self) -> dict[Tensor, int]:
+        """1, 2, … for the nodes without a name, past what a user calls n1, n2, …"""
+        rest = [n for n in self._nodes if n not in self.given and n not in self._last]
+        used = {int(name[1:]) for name in self._taken if re.fullmatch(r"n[1-9]\d*", name)}
+        free = (k for k in itertools.count(1) if k not in used) if used else itertools.count(1)
+        return dict(zip(rest, free, strict=False))
 
     def _find_nets(self, nodes: Sequence[Tensor], output: Tensor, textbook: bool) -> None:
         activations = [
@@ -99,13 +97,20 @@ class Names(Mapping[Tensor, str]):
     # -- as a mapping -------------------------------------------------------------------------
 
     def __getitem__(self, node: Tensor) -> str:
-        return self._all.get(node) or self.constant(node)
+        name = self.given.get(node) or self._last.get(node)
+        if name:
+            return name
+        number = self._numbers.get(node)
+        return f"n{number}" if number else self.constant(node)
+
+    def __contains__(self, node: object) -> bool:
+        return node in self.given or node in self._last or node in self._numbers
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter(self._all)
+        return iter(self._nodes)
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._nodes)
 
     def constant(self, node: Tensor) -> str:
         """How a constant is called: its name, the caller's array, its value, or c1, c2, …"""
