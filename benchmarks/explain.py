@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -48,7 +49,7 @@ def large_net() -> tuple[Any, Any]:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(128, 784))
     sizes = (784, 512, 512, 10)
-    layers = [cr.nn.Linear(n, m, dtype=np.float64) for n, m in zip(sizes, sizes[1:], strict=False)]
+    layers = [cr.nn.Linear(n, m, dtype=np.float64) for n, m in pairwise(sizes)]
     model = cr.nn.Sequential(layers[0], cr.nn.ReLU(), layers[1], cr.nn.ReLU(), layers[2], seed=0)
     return cr.losses.softmax_cross_entropy(model(X), rng.integers(0, 10, 128)), "W1[3,2]"
 

@@ -52,7 +52,7 @@ def test_the_largest_paths(capsys: pytest.CaptureFixture[str]) -> None:
 def test_latex_mathml_html_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert r"\frac{\partial f}{\partial x}" in run(capsys, *CIRCUIT, "--format", "latex")
     ElementTree.fromstring(run(capsys, *CIRCUIT, "--format", "mathml"))
-    assert "<!doctype html>" in run(capsys, *CIRCUIT, "--format", "html")
+    assert "<!DOCTYPE html>" in run(capsys, *CIRCUIT, "--format", "html")
     assert json.loads(run(capsys, *CIRCUIT, "--json"))["gradients"] == {"x": -4, "y": -4, "z": 3}
 
 

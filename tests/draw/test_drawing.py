@@ -116,7 +116,7 @@ def _network(layers: int) -> Tensor:
 
 def test_repeated_layers_are_one_box() -> None:
     drawing = draw(_network(12), fold=True)
-    assert "[@ → + → relu ×12]" in drawing.text()
+    assert "[Linear → relu ×12]" in drawing.text()
     assert "[softmax_cross_entropy]" in drawing.text()
     assert drawing.notes[0].startswith("folded: ")
     assert "×12" in drawing.svg()

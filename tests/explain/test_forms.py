@@ -51,7 +51,7 @@ def test_every_form_is_well_formed(name: str) -> None:
     assert latex.count("{") == latex.count("}")
     assert explanation._repr_latex_().startswith("$$")
     assert "<math" in explanation._repr_html_()
-    assert explanation.html().startswith("<!doctype html>")
+    assert explanation.html().startswith("<!DOCTYPE html>")
 
 
 def test_opened_the_neuron_shows_its_four_stages() -> None:
@@ -183,7 +183,7 @@ def test_a_parameter_that_has_moved_is_refused() -> None:
 def test_saving_by_ending(tmp_path: Path) -> None:
     explanation = cr.explain(BUILDERS["S02"]())
     for name, start in (("a.txt", "out by x"), ("a.tex", r"\begin{aligned}"), ("a.mml", "<math"),
-                        ("a.html", "<!doctype html>")):  # fmt: skip
+                        ("a.html", "<!DOCTYPE html>")):  # fmt: skip
         explanation.save(tmp_path / name)
         assert (tmp_path / name).read_text(encoding="utf-8").startswith(start)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.html", "a.mml", "a.tex", "a.txt"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from typing import Any
@@ -68,7 +69,7 @@ def test_paths_and_their_rest_add_up(plan: list[Any], at: list[float]) -> None:
             total = math.fsum([*(p.contribution for p in found.largest), found.rest])
             scale = sum(sizes) + abs(found.rest) + abs(found.gradient)
             assert abs(total - found.gradient) <= 1e-12 * scale
-            assert all(a >= b * (1 - 1e-12) for a, b in zip(sizes, sizes[1:], strict=False))
+            assert all(a >= b * (1 - 1e-12) for a, b in itertools.pairwise(sizes))
 
 
 NUMBER = r"-?(?:[0-9.]+(?:e[+-]?[0-9]+)?|inf|nan)"
@@ -91,7 +92,7 @@ def test_products_read_back_from_the_text_give_the_printed_result(
 def last_digit(text: str) -> float:
     """One unit of the last digit; stripped zeros count as printed up to the ninth."""
     mantissa, _, exponent = text.partition("e")
-    decimals = max(len(mantissa.partition(".")[2]), 0 if exponent else 0)
+    decimals = len(mantissa.partition(".")[2])
     return float(10.0 ** (int(exponent or 0) - decimals)) * (1 + 1e-6)
 
 

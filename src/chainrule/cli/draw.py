@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import os
 import sys
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
 

@@ -178,7 +178,7 @@ def show(
     rows = circuit_rows(output)
     out.print(_circuit_table(rows))
     explanation = explain_gradients(output, wrt=[variables[name] for name in chosen])
-    explanation.names = Names(explanation.flow.output, explanation.flow.nodes, NOBODY, False)
+    explanation.names = Names(explanation.flow.output, explanation.flow.reached, NOBODY, False)
     texts = [explanation.text()]
     if paths:
         texts = [explanation.paths_text(variables[name]) for name in chosen]

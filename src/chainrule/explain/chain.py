@@ -117,8 +117,16 @@ def _chain(flow: Flow, names: Names, edge: Edge, several: bool) -> Chain:
 def _long(edges: list[Edge]) -> Iterator[Link]:
     """The ends of a very long chain edge by edge, and its middle as one factor."""
     yield from (link_of([e]) for e in edges[:ENDS])
-    yield link_of(edges[ENDS:-ENDS])
+    yield _middle(edges[ENDS:-ENDS])
     yield from (link_of([e]) for e in edges[-ENDS:])
+
+
+def _middle(edges: list[Edge]) -> Link:
+    """Edges without a branch as one factor: what comes out of them over what goes in."""
+    upstream, sent = scalar(edges[0].upstream), scalar(edges[-1].contribution)
+    if not (math.isfinite(upstream) and math.isfinite(sent) and upstream and sent):
+        return link_of(edges)
+    return Link(edges[0].node, edges[-1].source, tuple(edges), sent / upstream)
 
 
 def links_of(edges: list[Edge], names: Names) -> Iterator[Link]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from ..circuit.names import CallerNames, caller_names
 from ..errors import ShapeError
 from ..gradient.backward import Edge, why_missing
 from ..notation import Style
+from ..page import escape, page
 from ..rewrite import close, open
 from .chain import Line, is_scalar_flow, lines
 from .delta import delta_block
@@ -27,6 +26,7 @@ from .formula import local_formula
 from .matrix import matrix_blocks
 from .naming import Names
 from .origin import role
+from .page import circuit_page
 from .paths import Paths, largest_paths
 from .steps import Step
 from .target import Target, checked, targets
@@ -38,6 +38,7 @@ from .writer import Block, Equation, Writer, as_latex, as_text
 LINES = 24  # branches that are printed for one tensor
 FORMULAS = 10_000  # edges up to which each record carries its formula
 TARGETS = 16  # tensors that are printed where many are asked for
+PAGE = 500  # nodes of a circuit that a page steps through
 
 
 class Explanation:
@@ -195,27 +196,31 @@ class Explanation:
         return str(mathml(self.latex()))
 
     def html(self) -> str:
-        """A page that stands alone: the formulas in MathML, and the same in plain text."""
-        title = f"Explanation of {self.names[self.flow.output]}"
-        return (
-            f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
-            f"<title>{escape(title)}</title></head>\n<body>\n<main>\n<h1>{escape(title)}</h1>\n"
-            f"{self._repr_html_()}\n</main>\n</body>\n</html>\n"
-        )
+        """One offline page: the circuit drawn and stepped through, and the derivation in MathML.
+
+        A circuit of more than `PAGE` nodes is not stepped through: the page has the derivation.
+        """
+        output = self.flow.output
+        title = f"The gradient of {self.names[output]}"
+        derivation = f"<h2>Derivation</h2>\n{self._repr_html_()}"
+        if len(self.flow.nodes) > PAGE:
+            return page(title, f"<main><h1>{escape(title)}</h1>\n{derivation}</main>")
+        return circuit_page(output, title=title, derivation=derivation, names=self.names)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the explanation to a file: .html, .tex, .mml or .json by its ending, else text.
+        """Write the explanation to a file: .html, .tex or .mml by its ending, else plain text.
 
         The file appears whole or not at all.
         """
         to = Path(path)
         forms = {".html": self.html, ".htm": self.html, ".tex": self.latex, ".mml": self.mathml}
         content = forms.get(to.suffix.lower(), self.text)()
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=to.parent, prefix=f".{to.name}.", delete=False
-        ) as part:
-            part.write(content)
-        os.replace(part.name, to)
+        part = to.with_name(f".{to.name}.{os.getpid()}.part")
+        try:
+            part.write_text(content, encoding="utf-8", newline="\n")
+            os.replace(part, to)
+        finally:
+            part.unlink(missing_ok=True)
 
     def __str__(self) -> str:
         return self.text()
@@ -282,8 +287,8 @@ def explain(
     caller = caller_names()
     shown, notes = _with_gates(output, gates, caller)
     flow = flow_of(shown)
-    names = Names(shown, flow.nodes, caller)
-    wanted = targets(_moved(wrt, output, flow, names), index, flow.nodes, names)
+    names = Names(shown, flow.reached, caller)
+    wanted = targets(_moved(wrt, output, flow, names), index, flow, names)
     update = None if optimizer is None else Update(optimizer, state)
     return Explanation(flow, names, wanted, decimals=decimals, update=update, notes=notes)
 

@@ -2,9 +2,9 @@
 
 Pointwise operations say it by their `local`, structural ones by their index form: where the index
 form is a sum of products, the output is affine in each input, so the value of the operation at an
-input that is 1 at the element and 0 elsewhere, less its value at 0, lists the factors. What is neither (max, softmax)
-is read off its pull. Nothing of an operation is known here by name, but that matmul's column is
-one row or column of the other matrix, which saves a product.
+input that is 1 at the element and 0 elsewhere, less its value at 0, lists the factors. What is
+neither (max, softmax) is read off its pull. Nothing of an operation is known here by name, but that
+matmul's column is one row or column of the other matrix, which saves a product.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _by_value(edge: Edge, index: tuple[int, ...]) -> Array:
     if len(values) == 1:
         return column
     values[edge.position] = np.zeros(edge.source.shape)  # what the other inputs give by themselves
-    return column - np.asarray(node.op.value(*values, **node.params))
+    return np.asarray(column - node.op.value(*values, **node.params))
 
 
 def _pulled(edge: Edge, index: tuple[int, ...]) -> Array:

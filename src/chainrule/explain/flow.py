@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,18 @@ class Flow:
     """
 
     output: Tensor
-    nodes: list[Tensor]
     gradients: dict[Tensor, Any]
     edges: list[Edge]  # in the order of the loop, from the output down
+
+    @cached_property
+    def nodes(self) -> list[Tensor]:
+        """Every node of the circuit, constants too, inputs before users."""
+        return circuit_of(self.output)
+
+    @cached_property
+    def reached(self) -> list[Tensor]:
+        """The nodes that a gradient reaches, inputs before users."""
+        return sorted(self.gradients, key=attrgetter("serial"))
 
     @cached_property
     def received(self) -> dict[Tensor, list[Edge]]:
@@ -67,7 +77,7 @@ def flow_of(output: Tensor) -> Flow:
     edges: list[Edge] = []
     with _without_garbage():
         gradients = flow_back(output, seed(output), watch=edges.append)
-        flow = Flow(output, circuit_of(output), gradients, edges)
+        flow = Flow(output, gradients, edges)
         _ = flow.received
     return flow
 

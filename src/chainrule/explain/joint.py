@@ -6,12 +6,14 @@ upstream, they yield circuit. The page evaluates values only, so it holds no sec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..circuit import Tensor, circuit_of
 from ..gradient.backward import Edge, flow_back, seed
+from ..notation import write
 from ..rewrite.gates import successors
 from .steps import name_nodes
 
@@ -39,13 +41,14 @@ class Joint(NamedTuple):
     edges: dict[tuple[Tensor, int], int]
 
 
-def joint_circuit(output: Tensor) -> Joint:
+def joint_circuit(output: Tensor, given: Mapping[Tensor, str] | None = None) -> Joint:
     """Nodes, edges and gradients of a scalar circuit as indices into one list of operations.
 
-    `cells` lists, inputs first, `[operation, inputs, params]` or `[null, value, name]` for a leaf.
-    `nodes` are the rows of the circuit with their `value` and `gradient` cells; `edges`, in the
-    order of the backward loop, hold the cells of `local`, `upstream` and `contribution`. A circuit
-    with arrays, or an operation that the page cannot compute, gives `live: False` and its values.
+    `given` names the nodes. `cells` lists, inputs first, `[operation, inputs, params]` or
+    `[null, value, name]` for a leaf. `nodes` are the rows of the circuit with their `value` and
+    `gradient` cells; `edges`, in the order of the backward loop, hold the cells of `local`,
+    `upstream` and `contribution`. A circuit with arrays, or an operation that the page cannot
+    compute, gives `live: False` and its values.
 
     >>> import chainrule as cr
     >>> x, y = cr.tensor(2.0, name="x"), cr.tensor(3.0, name="y")
@@ -54,7 +57,7 @@ def joint_circuit(output: Tensor) -> Joint:
     ([None, None, 'multiply', None, 'multiply', 'multiply'], True)
     """
     nodes = [node for node in circuit_of(output) if node.traced]
-    names = name_nodes(nodes, output)
+    names = {node: given[node] for node in nodes} if given else name_nodes(nodes, output)
     edges: list[Edge] = []
     upstream = Tensor(seed(output), requires_grad=False)
     gradients = flow_back(output, upstream, watch=edges.append)
@@ -67,7 +70,7 @@ def joint_circuit(output: Tensor) -> Joint:
             "op": node.op.name if node.op else None,
             "symbol": node.op.facts.symbol if node.op else names[node],
             "flow": node.op.facts.flow if node.op else None,
-            "inputs": [names.get(source, "") for source in node.inputs],
+            "formula": write(node, names=names),
             "value": cells.of(node),
             "gradient": cells.of(gradients[node]) if node in gradients else None,
         }

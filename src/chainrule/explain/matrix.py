@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +72,30 @@ def matrix_blocks(writer: Writer, tensor: Tensor) -> list[Block]:
         above = dict.fromkeys(t.above for t in terms if t.above is not flow.output)
         waiting += [n for n in above if n not in waiting]
     block.equations += _slope_equations(writer, list(slopes.values()))
+    block.equations += _definitions(writer, block)
     return [block]
+
+
+def _definitions(writer: Writer, block: Block) -> list[Equation]:
+    """What n1, n2, … are, where the equations speak of them."""
+    written = " ".join(right for equation in block.equations for right in equation.rights)
+    found: list[Equation] = []
+    unnamed = [n for n in writer.flow.reached if n.op is not None and n not in writer.names.given]
+    for node in reversed(unnamed):  # users before inputs, so that a definition's own names follow
+        name = writer.name(node)
+        if len(found) < LINES and re.search(rf"(?<![\w∂]){re.escape(name)}(?!\d)", written):
+            formula = _forward(writer, node)
+            written += f" {formula}"
+            found.append(Equation(name, (formula,), "forward"))
+    return found
+
+
+def _forward(writer: Writer, node: Tensor) -> str:
+    """What a node computes, from the names of its inputs."""
+    symbols = Symbols(node, writer.names)
+    with np.errstate(all="ignore"):
+        made = node.op.record(tuple(symbols.operands), node.params)
+    return symbols.text(made, writer.style)
 
 
 def _stops(writer: Writer, node: Tensor, depth: int) -> bool:

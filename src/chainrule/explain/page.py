@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..circuit import Tensor
@@ -10,10 +11,15 @@ from ..draw.svg import Keys
 from ..page import escape
 from ..page.shell import asset, page
 from .joint import joint_circuit
-from .steps import circuit_rows
 
 
-def circuit_page(output: Tensor, *, title: str, derivation: str = "") -> str:
+def circuit_page(
+    output: Tensor,
+    *,
+    title: str,
+    derivation: str = "",
+    names: Mapping[Tensor, str] | None = None,
+) -> str:
     """One offline HTML file: the circuit of `output`, stepped through and recomputed in the page.
 
     `derivation` is more HTML, safe already. Works by mouse, by the arrow keys, Home and End; a
@@ -24,11 +30,9 @@ def circuit_page(output: Tensor, *, title: str, derivation: str = "") -> str:
     >>> "∂out/∂x" in circuit_page(x * x, title="A square")
     True
     """
-    joint, nodes, edges = joint_circuit(output)
-    names = {node: joint["nodes"][k]["name"] for node, k in nodes.items()}
-    picture = draw(output, names=names).svg(Keys(nodes, edges))
-    for node, row in zip(joint["nodes"], circuit_rows(output), strict=True):
-        node["formula"] = row.formula
+    joint, nodes, edges = joint_circuit(output, names)
+    shown = {node: joint["nodes"][k]["name"] for node, k in nodes.items()}
+    picture = draw(output, names=shown).svg(Keys(nodes, edges))
     body = "\n".join(
         [
             "<main>",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from ..circuit import Tensor
 from ..errors import ShapeError, UnknownNameError, quoted, unknown
+from .flow import Flow
 from .naming import Names
 
 Index = tuple[int, ...]
@@ -24,17 +25,17 @@ class Target:
     index: Index | None = None
 
 
-def targets(wrt: Any, index: Any, nodes: Sequence[Tensor], names: Names) -> list[Target]:
+def targets(wrt: Any, index: Any, flow: Flow, names: Names) -> list[Target]:
     """The targets that `wrt` names; all variables of the circuit where it is None.
 
     Raises `UnknownNameError` with the nearest name, `ShapeError` for an index that does not fit.
     """
     if wrt is None:
-        found = [Target(n) for n in nodes if n.is_leaf and n.requires_grad]
+        found = [Target(n) for n in flow.nodes if n.is_leaf and n.requires_grad]
     elif isinstance(wrt, (list, tuple, set)):
-        found = [_target(one, nodes, names) for one in wrt]
+        found = [_target(one, flow, names) for one in wrt]
     else:
-        found = [_target(wrt, nodes, names)]
+        found = [_target(wrt, flow, names)]
     if index is None:
         return found
     if len(found) != 1:
@@ -58,24 +59,24 @@ def checked(index: Any, tensor: Tensor, names: Names) -> Index:
     return tuple(i % n for i, n in zip(place, tensor.shape, strict=True))
 
 
-def _target(wrt: Any, nodes: Sequence[Tensor], names: Names) -> Target:
+def _target(wrt: Any, flow: Flow, names: Names) -> Target:
     if isinstance(wrt, Tensor):
         return Target(wrt)
     if not isinstance(wrt, str):
         raise TypeError(f"wrt is a tensor, a name, or a list of these, not {type(wrt).__name__}")
     match = re.fullmatch(r"\s*([^\[\]]+?)\s*(?:\[([-\d,\s]+)\])?\s*", wrt)
     name = match[1] if match else wrt
-    tensor = next(_named(name, nodes, names), None)
+    tensor = next(_named(name, flow, names), None)
     if tensor is None:
-        raise unknown("tensor", name, sorted({names[n] for n in nodes if n.traced}))
+        raise unknown("tensor", name, sorted({names[n] for n in flow.reached}))
     if match is None or match[2] is None:
         return Target(tensor)
     return Target(tensor, checked(match[2].strip(" ,").split(","), tensor, names))
 
 
-def _named(name: str, nodes: Sequence[Tensor], names: Names) -> Iterator[Tensor]:
-    yield from (n for n in nodes if n in names and names[n] == name)
-    yield from (n for n in nodes if n.name == name)
+def _named(name: str, flow: Flow, names: Names) -> Iterator[Tensor]:
+    yield from (n for n in flow.reached if names[n] == name)
+    yield from (n for n in flow.nodes if n.name == name)
     yield from (t for t, given in names.caller.tensors.items() if given == name)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import sys
 import warnings
@@ -12,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from ..circuit import Group, Tensor, state
+from ..circuit import Tensor, enter_group, state
 from ..circuit import vocabulary as ops
 from ..circuit.state import PACKAGE
 from ..errors import DataError, ShapeError, unknown
@@ -24,8 +23,6 @@ F = TypeVar("F", bound=Loss)
 REDUCTIONS = ("mean", "sum", "none")
 TOLERANCE = 1e-3  # how far a distribution may be from adding up to 1: targets may be float16
 
-_calls = itertools.count(1).__next__
-
 
 def loss(*, takes_labels: bool = False, boundary: float = 0.5) -> Callable[[F], F]:
     """Label the nodes of each call with the loss's name, so that a drawing can fold them.
@@ -36,9 +33,7 @@ def loss(*, takes_labels: bool = False, boundary: float = 0.5) -> Callable[[F], 
     def define(function: F) -> F:
         @functools.wraps(function)
         def labelled(*args: Any, **keywords: Any) -> Any:
-            before = state.group
-            if before is None:
-                state.group = Group(labelled.__name__, _calls())
+            before = enter_group(labelled.__name__)
             try:
                 return function(*args, **keywords)
             finally:

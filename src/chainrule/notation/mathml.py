@@ -9,6 +9,8 @@ from ..errors import ExpressionError
 from .write import LETTERS
 
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[0-9]+(?:\.[0-9]+)?|\s+|.", re.DOTALL)
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+_KEPT = re.compile(r"^ | $")
 _GREEK = {name: letter for letter, name in LETTERS.items()}
 _OPERATORS = {
     "cdot": "·", "times": "×", "le": "≤", "ge": "≥", "ne": "≠", "land": "∧", "lor": "∨",
@@ -141,7 +143,9 @@ class _Reader:
             return f"<mover>{self.atom()}<mo>^</mo></mover>"
         if name in _WORDS:
             word = escape(self.words())
-            return f"<mtext>{word}</mtext>" if name == "text" else f"<mi>{word}</mi>"
+            if name == "text":  # MathML drops the spaces at its ends, so they must not break
+                return f"<mtext>{_KEPT.sub(NO_BREAK_SPACE, word)}</mtext>"
+            return f"<mi>{word}</mi>"
         if name == "left":
             return self.fenced()
         if name == "begin":
