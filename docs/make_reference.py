@@ -26,8 +26,8 @@ def reference() -> str:
     parts = [
         "# Operations",
         "",
-        "Written from the registry by `docs/make_reference.py`; each example is run. An operation's",
-        "role in the backward flow is one of:",
+        "Written from the registry by `docs/make_reference.py`; each example is run. Each has a",
+        "role in the backward flow, one of:",
         "",
         *[f"- **{name}**: {meaning}." for name, meaning in FLOWS.items()],
     ]

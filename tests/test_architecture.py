@@ -24,7 +24,18 @@ ROOMS: dict[str, set[str]] = {
     "explain": {"draw", "page", "notation", "rewrite", "gradient", "ops", "circuit", "errors"},
     "derive": {"notation", "rewrite", "gradient", "ops", "circuit", "errors"},
     "train": {"nn", "gradient", "ops", "circuit", "errors"},
-    "lectures": {"draw", "page", "train", "nn", "explain", "rewrite", "gradient", "ops", "circuit", "errors"},
+    "lectures": {
+        "draw",
+        "page",
+        "train",
+        "nn",
+        "explain",
+        "rewrite",
+        "gradient",
+        "ops",
+        "circuit",
+        "errors",
+    },
 }
 ABOVE_ALL = {"cli", "__init__", "__main__"}  # the doors: they may open every room
 
