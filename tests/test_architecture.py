@@ -22,9 +22,10 @@ ROOMS: dict[str, set[str]] = {
     "nn": {"gradient", "ops", "circuit", "errors"},
     "draw": {"notation", "gradient", "ops", "circuit", "errors"},
     "explain": {"draw", "page", "notation", "rewrite", "gradient", "ops", "circuit", "errors"},
-    "derive": {"notation", "rewrite", "gradient", "ops", "circuit", "errors"},
+    "derive": {"page", "notation", "rewrite", "gradient", "ops", "circuit", "errors"},
     "train": {"nn", "gradient", "ops", "circuit", "errors"},
     "lectures": {
+        "derive",
         "draw",
         "page",
         "train",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from ..errors import ExpressionError, nearest
 from ..nn import losses
 from .explain import _FUNCTIONS, _keywords
 from .expression import read, read_bindings, run
+from .output import demand_place, write_text
 from .terminal import plain_json
 
 
@@ -24,13 +26,21 @@ from .terminal import plain_json
 @click.option(
     "--format",
     "style",
-    type=click.Choice(["text", "latex", "mathml", "json"]),
+    type=click.Choice(["text", "latex", "mathml", "html", "json"]),
     default="text",
     show_default=True,
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("-o", "--output", "target", metavar="FILE", help="Write there.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 def derive(
-    what: str, values: tuple[str, ...], wrt: tuple[str, ...], style: str, as_json: bool
+    what: str,
+    values: tuple[str, ...],
+    wrt: tuple[str, ...],
+    style: str,
+    as_json: bool,
+    target: str | None,
+    force: bool,
 ) -> None:
     """Print the derivative of a gate, a loss or a formula of your own, line by line.
 
@@ -43,15 +53,21 @@ def derive(
     chainrule derive "sin(exp(-x**2))"
     chainrule derive "x**2 + x*y + y**2" --wrt x
     """
+    if target is not None:
+        demand_place(target, force)
     found = answer(what, values, list(wrt) or None)
-    if as_json or style == "json":
-        click.echo(plain_json(_as_json(found)))
-    elif style == "latex":
-        click.echo(found.latex())
-    elif style == "mathml":
-        click.echo(found.mathml())
+    forms: dict[str, Callable[[], str]] = {
+        "text": found.text,
+        "latex": found.latex,
+        "mathml": found.mathml,
+        "html": found.html,
+        "json": lambda: plain_json(_as_json(found)),
+    }
+    text = forms["json" if as_json else style]()
+    if target is None:
+        click.echo(text)
     else:
-        click.echo(str(found))
+        write_text(target, text + "\n")
 
 
 def answer(what: str, values: tuple[str, ...], wrt: Any = None) -> Derivation:

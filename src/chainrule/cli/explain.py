@@ -14,6 +14,7 @@ from rich.table import Table
 from .. import ops
 from ..circuit import Tensor
 from ..circuit.names import CallerNames
+from ..draw import draw
 from ..errors import ExpressionError, nearest
 from ..explain import NodeRow, circuit_rows
 from ..explain import explain as explain_gradients
@@ -33,7 +34,7 @@ _FUNCTIONS = (
     "sum", "tan", "tanh", "transpose", "var", "where",
 )  # fmt: skip
 
-_STYLES = ("text", "latex", "mathml", "html", "json")
+_STYLES = ("text", "latex", "mathml", "html", "svg", "json")
 NOBODY = CallerNames({})  # a command has no variables: names are the formula's own
 
 
@@ -99,6 +100,8 @@ def _written(
     output: Tensor, chosen: list[str], variables: dict[str, Tensor], style: str, paths: bool
 ) -> str:
     """The explanation in a form for other programs, or the printed one as a file has it."""
+    if style == "svg":
+        return draw(output).svg()
     if style == "json":
         return plain_json(_as_json(circuit_rows(output), chosen))
     if style == "text":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..circuit import Tensor, circuit_of
 from ..notation import Style, write
 from ..notation.mathml import mathml
+from ..page import escape, page
 from .symbols import constant_names
 
 # A comparison, written out, and whether it holds in this part.
@@ -158,6 +159,18 @@ class Derivation:
     def mathml(self) -> str:
         """The chains as one MathML element."""
         return mathml(self.latex(), display=True)
+
+    def html(self) -> str:
+        """One offline page: the chains in MathML, and the same in plain letters."""
+        title = f"The derivative of {self.name}"
+        return page(
+            title,
+            f"<main><h1>{escape(title)}</h1>\n{self.mathml()}\n"
+            f"<details><summary>As text</summary><pre>{escape(self.text())}</pre></details></main>",
+        )
+
+    def _repr_html_(self) -> str:
+        return self.mathml()
 
 
 def _latex_lines(steps: Sequence[Step]) -> list[str]:

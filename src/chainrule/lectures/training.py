@@ -10,6 +10,7 @@ import numpy as np
 import chainrule as cr
 
 from ..nn import losses, optim
+from . import circuits
 from .systems import Check, system
 
 Array = np.ndarray[Any, Any]
@@ -158,9 +159,12 @@ def mini_batches() -> Iterator[Check]:
     "S34",
     title="Where backpropagation comes from",
     lecture="slides",
-    notes="Werbos 1974 and 1982; Rumelhart, Hinton and Williams 1986.",
-    not_yet="its page of the docs is not written yet",
+    notes="Werbos 1974 and 1982; Rumelhart, Hinton and Williams 1986: docs/history.md tells it.",
 )
 def history() -> Iterator[Check]:
-    """S34: a page to read, nothing to compute."""
-    yield from ()
+    """S34: what the method is for: one pass back, whatever the number of weights."""
+    for weights in (10, 100_000):
+        w = cr.tensor(np.linspace(-1.0, 1.0, weights))
+        loss = cr.sum(cr.tanh(w) * w)
+        edges = circuits.edges_of(loss)
+        yield Check(f"{weights} weights: edges that backward visits", len(edges), 4)
