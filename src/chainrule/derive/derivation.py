@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..circuit import Tensor, circuit_of
 from ..notation import Style, write
 from ..notation.mathml import mathml
+from ..notation.words import words
 from ..page import escape, page
 from .symbols import constant_names
 
@@ -78,15 +79,9 @@ class Part:
         """The title and the condition."""
         cases = ", ".join(_said(one, style) for one in self.conditions)
         if style == "latex":
-            words = [rf"\text{{{_words(self.title)}}}"] if self.title else []
-            return r",\quad ".join([*words, *([cases] if cases else [])])
+            title = [words(self.title)] if self.title else []
+            return r",\quad ".join([*title, *([cases] if cases else [])])
         return ", ".join([self.title] * bool(self.title) + ([f"for {cases}"] if cases else []))
-
-
-def _words(text: str) -> str:
-    """Words for a LaTeX \\text: nothing in them may have a meaning there."""
-    special = {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"}
-    return "".join(special.get(c, {"\\": "/", "^": "", "~": ""}.get(c, c)) for c in text)
 
 
 def _said(condition: Condition, style: Style) -> str:
@@ -150,7 +145,7 @@ class Derivation:
             heading = part.heading("latex")
             lines += [rf"&{heading}:"] if heading else []
             lines += _latex_lines(part.steps)
-        notes = [rf"&\text{{{_words(note)}}}" for note in self.notes]
+        notes = [f"&{words(note)}" for note in self.notes]
         return r"\begin{aligned}" + " \\\\\n".join([*lines, *notes]) + r"\end{aligned}"
 
     def _repr_latex_(self) -> str:
@@ -175,7 +170,7 @@ class Derivation:
 
 def _latex_lines(steps: Sequence[Step]) -> list[str]:
     lines = [f"&{steps[0].latex}"]
-    return lines + [rf"&\quad = {step.latex} && \text{{{_words(step.rule)}}}" for step in steps[1:]]
+    return lines + [rf"&\quad = {step.latex} && {words(step.rule)}" for step in steps[1:]]
 
 
 def _block(part: Part) -> str:

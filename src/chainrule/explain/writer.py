@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..circuit import Tensor
 from ..notation import Style, symbol
-from ..notation.write import LETTERS
+from ..notation.words import words
 from .chain import Chain, Line, Link
 from .flow import Flow
 from .formula import local_formula
@@ -266,28 +265,3 @@ def _latex_rows(equation: Equation) -> list[str]:
     rows[0] = f"{equation.left} {rows[0]}"
     rows[-1] += remark
     return rows
-
-
-_ESCAPED = {"\\": r"\backslash ", **{c: "\\" + c for c in "_{}%$#&"}}
-_SIGNS = {
-    "⊙": r"\odot ", "∂": r"\partial ", "−": "-", "×": r"\times ", "·": r"\cdot ", "Σ": r"\Sigma ",
-    "′": "'", "⁺": "^{+}", "≈": r"\approx ", "∞": r"\infty ", "~": r"\sim ",
-    "²": "^{2}", "≤": r"\le ", "≥": r"\ge ", "^": r"\hat{}", "\\": r"\backslash ",
-    **{letter: f"\\{name} " for letter, name in LETTERS.items()},
-}  # fmt: skip
-
-
-def words(text: str) -> str:
-    """A sentence in math mode: its words as text, its signs as signs.
-
-    >>> words("W1 has shape 2×3")
-    '\\\\text{W1 has shape 2}\\\\times \\\\text{3}'
-    """
-    parts = re.split(f"([{re.escape(''.join(_SIGNS))}]|…)", text)
-    written = []
-    for part in parts:
-        if part in _SIGNS or part == "…":
-            written.append(_SIGNS.get(part, r"\ldots "))
-        elif part:
-            written.append(rf"\text{{{''.join(_ESCAPED.get(c, c) for c in part)}}}")
-    return "".join(written)

@@ -18,7 +18,7 @@ _OPERATORS = {
     "rfloor": "⌋", "sim": "∼", "backslash": "\\", "ldots": "…", "cdots": "⋯", "vdots": "⋮",
     "ddots": "⋱", "odot": "⊙", "to": "→", "_": "_", "{": "{", "}": "}", "%": "%", "$": "$",
     "#": "#", "&": "&", "mid": "∣", "in": "∈", "mathsf T": "T", "top": "⊤", "nabla": "∇",
-    "Leftrightarrow": "⇔", "Rightarrow": "⇒", "pm": "±", "approx": "≈", "cdotp": "·",
+    "Leftrightarrow": "⇔", "Rightarrow": "⇒", "pm": "±", "approx": "≈", "surd": "√", "cdotp": "·",
 }  # fmt: skip
 _SPACES = {
     ",": "0.17em",
