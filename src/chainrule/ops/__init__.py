@@ -8,11 +8,10 @@ from .record import (
     Kink,
     Operation,
     composed,
-    constant,
     operation,
     registry,
-    tensor,
 )
+from .values import constant, tensor
 
 __all__ = [
     "Composed",

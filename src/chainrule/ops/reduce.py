@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..circuit import vocabulary as ops
-from .record import Index, Kink, composed, operation, shape_of
+from .record import Index, Kink, composed, operation
+from .values import shape_of
 
 Value = Any
 Shape = tuple[int, ...]
