@@ -1,4 +1,4 @@
-"""How values come into a circuit: variables, constants, lists; and what is said when they misfit."""
+"""How values come into a circuit: variables, constants, lists; and what is said of a misfit."""
 
 from __future__ import annotations
 
