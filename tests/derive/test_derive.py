@@ -3,6 +3,7 @@ is the registry's short form."""
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -266,6 +267,24 @@ def test_latex_balances_and_mathml_parses(name: str) -> None:
     assert latex.count(r"\begin{") == latex.count(r"\end{")
     ElementTree.fromstring(derivation.mathml())
     assert derivation._repr_latex_().startswith("$")
+
+
+# What KaTeX's strict mode was seen to accept in these formulas: another command or sign has to be
+# tried there before it joins the list.
+ACCEPTED = {
+    "Pi", "Sigma", "alpha", "arccos", "arcsin", "arctan", "begin", "beta", "cdot", "cos",
+    "cosh", "delta", "end", "frac", "ge", "hat", "infty", "land", "ldots", "le", "left",
+    "lfloor", "ln", "lnot", "log", "lor", "mathrm", "mathsf", "max", "min", "ne", "odot",
+    "operatorname", "partial", "pi", "pm", "qquad", "quad", "rfloor", "right", "sigma", "sin",
+    "sinh", "sqrt", "sum", "surd", "tan", "tanh", "text", "tfrac", "times",
+}  # fmt: skip
+
+
+@each
+def test_latex_holds_only_what_strict_readers_accept(name: str) -> None:
+    latex = DERIVED[name].latex()
+    assert set(re.findall(r"\\([A-Za-z]+)", latex)) <= ACCEPTED
+    assert {sign for sign in latex if not sign.isascii()} <= set("σ−")
 
 
 def test_derive_is_the_function_whatever_was_imported() -> None:

@@ -18,37 +18,11 @@ from chainrule.circuit import circuit_of
 from chainrule.explain.joint import KNOWN, joint_circuit
 from chainrule.explain.page import circuit_page
 from chainrule.page import escape, page, script_data
+from draw.test_svg import HOSTILE
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-
-HOSTILE = [
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "' onmouseover='alert(1)",
-    "</script><script>alert(1)</script>",
-    "<!--",
-    "]]>",
-    "&lt;b&gt;",
-    "javascript:alert(1)",
-    "</textarea><svg onload=alert(1)>",
-    "\u2028alert(1)",
-    "\x00\x08",
-    "\u202eevil",
-    "<\u200bscript>",
-    "{{constructor}}",
-    "${alert(1)}",
-    "`",
-    "\\u003cscript>",
-    "=cmd|'/c calc'!A1",
-    "<style>*{}</style>",
-    "</title><script>1</script>",
-    "</style>",
-    "<base href=//x>",
-    "<iframe srcdoc=x>",
-    "&#60;script&#62;",
-]
 
 
 def neuron() -> cr.Tensor:
@@ -177,6 +151,14 @@ def test_typed_inputs_move_every_value_and_gradient(opened: Any) -> None:
     for k, gradient in enumerate(gradients):
         shown = float(tab.inner_text(f"td[data-gradient='{k}']"))
         assert shown == pytest.approx(float(gradient), rel=1e-8)
+
+
+def test_what_hovering_tells_follows_the_inputs(opened: Any) -> None:
+    tab = opened(circuit_page(neuron(), title="neuron"))
+    title = "g[data-node='0'] > title"
+    assert tab.text_content(title) == "w0 = 2\n∂f/∂w0 = -0.196611933"
+    tab.fill("input[data-input=w0]", "3")
+    assert tab.text_content(title).startswith("w0 = 3\n∂f/∂w0 = -0.25")
 
 
 def test_branches_are_added_as_they_come(opened: Any) -> None:

@@ -34,7 +34,7 @@ _FUNCTIONS = (
     "sum", "tan", "tanh", "transpose", "var", "where",
 )  # fmt: skip
 
-_STYLES = ("text", "latex", "mathml", "html", "svg", "json")
+_STYLES = ("text", "latex", "mathml", "html", "svg", "png", "json")
 NOBODY = CallerNames({})  # a command has no variables: names are the formula's own
 
 
@@ -88,6 +88,11 @@ def explain(
     style = "json" if as_json else style
     if target is None and style == "text":
         show(output, chosen, variables, console(), paths=paths)
+        return
+    if style == "png":
+        if target is None:
+            raise click.UsageError("--format png writes an image: say where, with -o FILE")
+        draw(output).png(target)
         return
     text = _written(output, chosen, variables, style, paths)
     if target is None:

@@ -134,6 +134,18 @@
         if (cell === null) e.textContent = "Jacobian"; else write(e, values[cell]);
       });
     }
+    all("g[data-node] > title").forEach((e) => { // what a pointer that hovers is told
+      const node = data.nodes[e.parentNode.dataset.node], g = node.gradient;
+      const made = node.op === null ? "" : ` = ${node.formula}`;
+      const slope = g === null ? "" : `\n∂${last}/∂${node.name} = ${text(values[g])}`;
+      e.textContent = `${node.name}${made} = ${text(values[node.value])}${slope}`;
+    });
+    all("path[data-edge] > title").forEach((e) => {
+      const edge = data.edges[e.parentNode.dataset.edge];
+      const factor = edge.local === null ? "a Jacobian" : text(values[edge.local]);
+      e.textContent = `local ${factor} × upstream ${text(values[edge.upstream])} = ` +
+        text(values[edge.contribution]);
+    });
     all(".lit").forEach((e) => e.classList.remove("lit"));
     all(`[data-node="${step.node}"]`).forEach((e) => e.classList.add("lit"));
     if (step.kind === "backward") all(`[data-edge="${step.edge}"]`).forEach((e) => e.classList.add("lit"));
