@@ -9,7 +9,7 @@ from ..circuit import Tensor, circuit_of
 from ..notation import Style, write
 from ..notation.mathml import mathml
 from ..notation.words import words
-from ..page import escape, page
+from ..page import escape, formulas, page
 from .symbols import constant_names
 
 # A comparison, written out, and whether it holds in this part.
@@ -160,12 +160,12 @@ class Derivation:
         title = f"The derivative of {self.name}"
         return page(
             title,
-            f"<main><h1>{escape(title)}</h1>\n{self.mathml()}\n"
+            f"<main><h1>{escape(title)}</h1>\n{self._repr_html_()}\n"
             f"<details><summary>As text</summary><pre>{escape(self.text())}</pre></details></main>",
         )
 
     def _repr_html_(self) -> str:
-        return self.mathml()
+        return formulas(self.mathml())
 
 
 def _latex_lines(steps: Sequence[Step]) -> list[str]:

@@ -17,7 +17,7 @@ from ..circuit.names import CallerNames, caller_names
 from ..errors import ShapeError
 from ..gradient.backward import Edge, why_missing
 from ..notation import Style
-from ..page import escape, page
+from ..page import escape, formulas, page
 from ..rewrite import close, open
 from .chain import Line, is_scalar_flow, lines
 from .delta import delta_block
@@ -235,7 +235,9 @@ class Explanation:
     def _repr_html_(self) -> str:
         plain = f"<pre>{escape(self.text())}</pre>"
         try:
-            return f"{self.mathml()}\n<details><summary>As text</summary>{plain}</details>"
+            return (
+                f"{formulas(self.mathml())}\n<details><summary>As text</summary>{plain}</details>"
+            )
         except ImportError:
             return plain
 

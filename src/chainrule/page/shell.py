@@ -96,6 +96,21 @@ def page(title: str, body: str, *, data: Any = None, script: str = "", style: st
 """
 
 
+_ALIGNED = (
+    ".cr-formulas mtd{text-align:left;padding:.15em .25em}"
+    ".cr-formulas mtd:first-child:not(:only-child){text-align:right}"
+)
+
+
+def formulas(mathml: str) -> str:
+    """MathML whose lines stand below each other at their equals signs, in a notebook as on a page.
+
+    >>> formulas("<math></math>").endswith("<math></math></div>")
+    True
+    """
+    return f'<div class="cr-formulas"><style>{_ALIGNED}</style>{mathml}</div>'
+
+
 def _hash(text: str) -> str:
     digest = hashlib.sha256(text.encode("utf-8")).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
