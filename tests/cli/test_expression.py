@@ -531,8 +531,12 @@ def duration(text: str) -> float:
         outcome(text)
         return time.thread_time() - start
 
-    first = once()
-    return first if first < LIMIT else min(once() for _ in range(5))
+    best = once()
+    for _ in range(40):  # a busy machine may slow a processor down for a while: the best counts
+        if best < LIMIT:
+            break
+        best = min(best, once())
+    return best
 
 
 DUNDERS = ("import", "builtins", "class", "name", "file", "dict", "globals", "subclasses", "mro")

@@ -212,7 +212,8 @@ def test_every_cell_equals_the_engine_for_all_scalar_gates(opened: Any) -> None:
 
 def test_it_fits_a_phone_and_works_in_the_dark(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "page.html"
-    path.write_text(circuit_page(neuron(), title="neuron"), encoding="utf-8")
+    output = neuron()
+    path.write_text(cr.explain(output).html(), encoding="utf-8")
     for scheme in ("light", "dark"):
         tab = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
         tab.goto(path.as_uri())

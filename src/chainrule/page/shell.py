@@ -97,7 +97,7 @@ def page(title: str, body: str, *, data: Any = None, script: str = "", style: st
 
 
 _ALIGNED = (
-    ".cr-formulas mtd{text-align:left;padding:.15em .25em}"
+    ".cr-formulas{overflow-x:auto}.cr-formulas mtd{text-align:left;padding:.15em .25em}"
     ".cr-formulas mtd:first-child:not(:only-child){text-align:right}"
 )
 
@@ -108,7 +108,8 @@ def formulas(mathml: str) -> str:
     >>> formulas("<math></math>").endswith("<math></math></div>")
     True
     """
-    return f'<div class="cr-formulas"><style>{_ALIGNED}</style>{mathml}</div>'
+    opening = '<div class="cr-formulas" tabindex="0" role="region" aria-label="Formulas">'
+    return f"{opening}<style>{_ALIGNED}</style>{mathml}</div>"
 
 
 def _hash(text: str) -> str:
