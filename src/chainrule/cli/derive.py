@@ -13,7 +13,7 @@ from ..derive import Derivation
 from ..derive import derive as derivation_of
 from ..errors import ExpressionError, nearest
 from ..nn import losses
-from .explain import _FUNCTIONS, _keywords
+from .explain import FUNCTIONS, keywords_of
 from .expression import read, read_bindings, run
 from .output import demand_place, write_text
 from .terminal import plain_json
@@ -80,8 +80,8 @@ def answer(what: str, values: tuple[str, ...], wrt: Any = None) -> Derivation:
     known = [*ops.registry, *losses.LOSSES]
     if not values and name.isidentifier() and len(name) > 2 and (match := nearest(name, known)):
         raise ExpressionError(f"no function '{name}'; did you mean '{match}'?")
-    functions = {name: ops.registry[name] for name in _FUNCTIONS}
-    keywords = {name: _keywords(function) for name, function in functions.items()}
+    functions = {name: ops.registry[name] for name in FUNCTIONS}
+    keywords = {name: keywords_of(function) for name, function in functions.items()}
     program = read(what, functions=functions, keywords=keywords)
     given = read_bindings(values)
     unknown = [one for one in given if one not in program.free]

@@ -25,7 +25,7 @@ from .output import demand_place, write_text
 from .terminal import console, number, plain_json, table
 
 # What a formula may call: the differentiable functions of a value or two, and some reductions.
-_FUNCTIONS = (
+FUNCTIONS = (
     "abs", "arccos", "arcsin", "arctan", "clip", "concatenate", "cos", "cosh", "dot", "elu",
     "erf", "erfc", "exp", "expm1", "gelu", "hard_tanh", "leaky_relu", "log", "log10", "log1p",
     "log2", "log_softmax", "logsumexp", "matmul", "max", "maximum", "maxout", "mean", "min",
@@ -124,8 +124,8 @@ def _written(
 
 def build(formula: str, values: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
     """The circuit that a formula makes at the given values, and its variables by name."""
-    functions = {name: ops.registry[name] for name in _FUNCTIONS}
-    keywords = {name: _keywords(function) for name, function in functions.items()}
+    functions = {name: ops.registry[name] for name in FUNCTIONS}
+    keywords = {name: keywords_of(function) for name, function in functions.items()}
     program = read(formula, functions=functions, keywords=keywords)
     bindings = read_bindings(values)
     _refuse_unused(program, bindings, formula)
@@ -149,7 +149,7 @@ def build(formula: str, values: tuple[str, ...]) -> tuple[Tensor, dict[str, Tens
     return output, variables
 
 
-def _keywords(function: Any) -> frozenset[str]:
+def keywords_of(function: Any) -> frozenset[str]:
     """The settings that a function takes beside its inputs."""
     if isinstance(function, ops.Operation):
         return frozenset(function.defaults)
