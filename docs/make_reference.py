@@ -38,10 +38,9 @@ def reference() -> str:
 
 
 def _room(thing: Operation | Composed) -> str:
-    """The module that holds it; the first of them, since later ones may import it."""
-    return next(
-        room for room in ROOMS if any(thing is x for x in vars(getattr(ops, room)).values())
-    )
+    """The module that holds it, the first of them; none for what a user has added."""
+    rooms = {room: vars(getattr(ops, room)).values() for room in ROOMS}
+    return next((room for room, things in rooms.items() if any(thing is x for x in things)), "")
 
 
 def entry(thing: Operation | Composed) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,3 +176,34 @@ def test_colour_only_where_it_is_wanted(
 )
 def test_digits(value: Any, text: str) -> None:
     assert digits(value) == text
+
+
+@pytest.mark.parametrize(
+    ("style", "holds"),
+    [
+        ("latex", r"\frac{\partial f}{\partial x}"),
+        ("mathml", "<math"),
+        ("svg", "<svg"),
+        ("html", "<main"),
+    ],
+)
+def test_a_system_is_given_in_other_forms(
+    called: Callable[..., Result], style: str, holds: str, tmp_path: Path
+) -> None:
+    assert holds in called("S02", "--format", style).stdout
+    place = tmp_path / "out"
+    assert called("S02", "--format", style, "-o", str(place)).exit_code == 0
+    assert holds in place.read_text(encoding="utf-8")
+
+
+def test_a_form_of_a_circuit_needs_one_system_that_has_one(called: Callable[..., Result]) -> None:
+    for words in (("S02", "S03"), ("S31",), ()):
+        result = called(*words, "--format", "svg")
+        assert result.exit_code == 2
+        assert "the circuit of one system: S01, S02" in result.stderr
+
+
+def test_the_table_can_go_into_a_file(called: Callable[..., Result], tmp_path: Path) -> None:
+    place = tmp_path / "s01.txt"
+    assert called("S01", "-o", str(place)).exit_code == 0
+    assert "∂f/∂w" in place.read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import UnknownNameError
+from .output import demand_place, write_text
 from .terminal import plain_json
 
 if TYPE_CHECKING:
+    from ..circuit import Tensor
     from ..lectures import Check, Result, System
 
 WIDTH = 100  # of the table where the output is no terminal
@@ -30,11 +32,26 @@ STYLES = {"passed": "green", "failed": "bold red", "not yet": "yellow"}
 @click.argument("ids", nargs=-1, metavar="[IDS]...")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, nothing else.")
 @click.option(
+    "--format",
+    "style",
+    type=click.Choice(["text", "json", "latex", "mathml", "html", "svg", "png"]),
+    default="text",
+    help="text or json: the figures. The others: the circuit of one system, derived or drawn.",
+)
+@click.option("-o", "--output", "target", metavar="FILE", help="Write there.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option(
     "--html", "folder", metavar="FOLDER", help="Write a site: a page for each system, offline."
 )
 @click.pass_context
 def lectures(
-    context: click.Context, ids: tuple[str, ...], as_json: bool, folder: str | None
+    context: click.Context,
+    ids: tuple[str, ...],
+    as_json: bool,
+    style: str,
+    target: str | None,
+    force: bool,
+    folder: str | None,
 ) -> None:
     """Compute every system of the lecture notes and compare it with its reference figures.
 
@@ -47,18 +64,26 @@ def lectures(
         chosen = choose(ids)
     except UnknownNameError as error:
         raise click.UsageError(str(error), context) from None
+    if target is not None:
+        demand_place(target, force)
+    as_json |= style == "json"
+    if style not in ("text", "json"):
+        _give(_circuit_of(chosen, context), style, target, context)
+        return
     start = time.perf_counter()
-    results = _run(chosen, quiet=as_json)
+    results = _run(chosen, quiet=as_json or target is not None)
     seconds = time.perf_counter() - start
     if folder is not None:
         from ..lectures.site import write_site
 
         written = write_site(Path(folder), results)
         click.echo(f"{len(written)} pages in {folder}: open {written[0]}", err=as_json)
-    if as_json:
-        click.echo(plain_json(_document(results, seconds)))
+    text = plain_json(_document(results, seconds)) if as_json else None
+    if target is not None:
+        write_text(target, (text or _printed(results, seconds, bool(ids), plain=True)) + "\n")
     else:
-        _print(results, seconds, in_detail=bool(ids))
+        shown = text or _printed(results, seconds, bool(ids))
+        click.echo(shown, color="\x1b[" in shown)  # rich has decided whether colour is wanted
     context.exit(1 if any(result.failed for result in results) else 0)
 
 
@@ -80,10 +105,46 @@ def _run(chosen: Sequence[System], quiet: bool) -> list[Result]:
 # -- for people ---------------------------------------------------------------------------------
 
 
-def _print(results: Sequence[Result], seconds: float, in_detail: bool) -> None:
-    """The table, or each system's figures, on what standard output can show."""
+def _circuit_of(chosen: Sequence[System], context: click.Context) -> Tensor:
+    """The circuit of the one system that was chosen."""
+    from ..lectures.site import CIRCUITS, circuit
+
+    if len(chosen) != 1 or chosen[0].id not in CIRCUITS:
+        known = ", ".join(CIRCUITS)
+        raise click.UsageError(f"this format shows the circuit of one system: {known}", context)
+    return circuit(chosen[0].id)
+
+
+def _give(output: Tensor, style: str, target: str | None, context: click.Context) -> None:
+    """A circuit, derived or drawn, in a form for other programs."""
+    from ..draw import draw
+    from ..explain import explain
+
+    if style == "png":
+        if target is None:
+            raise click.UsageError("png is an image: say where, with -o FILE", context)
+        draw(output).png(target)
+        return
+    explanation = explain(output)
+    forms: dict[str, Callable[[], str]] = {
+        "latex": explanation.latex,
+        "mathml": explanation.mathml,
+        "html": explanation.html,
+        "svg": draw(output).svg,
+    }
+    text = forms[style]()
+    if target is None:
+        click.echo(text)
+    else:
+        write_text(target, text + "\n")
+
+
+def _printed(
+    results: Sequence[Result], seconds: float, in_detail: bool, *, plain: bool = False
+) -> str:
+    """The table, or each system's figures, as standard output can show it."""
     console = Console(highlight=False, soft_wrap=False)
-    if not console.is_terminal:
+    if plain or not console.is_terminal:
         console = Console(highlight=False, width=WIDTH, color_system=None)
     with console.capture() as captured:
         if in_detail:
@@ -94,7 +155,7 @@ def _print(results: Sequence[Result], seconds: float, in_detail: bool) -> None:
             console.print()
         console.print(_summary(results, seconds))
     lines = [line.rstrip() for line in captured.get().splitlines()]
-    click.echo("\n".join(lines), color=console.is_terminal)
+    return "\n".join(lines)
 
 
 def _table(results: Sequence[Result]) -> Table:

@@ -30,6 +30,13 @@ SHOWN = 60  # figures of one check that a page lists
 MARK = {"passed": "✓ all figures agree", "failed": "✗ a figure differs", "not yet": "in part"}
 
 
+def circuit(number: str) -> Tensor:
+    """The circuit of a system, its output named as the notes name it."""
+    output = CIRCUITS[number]()
+    output.name = output.name or OUTPUT.get(number, "f")
+    return output
+
+
 def write_site(folder: Path, results: Sequence[Result]) -> list[Path]:
     """Write `index.html` and a page for each result; each is one file that needs no network.
 
@@ -54,8 +61,7 @@ def system_page(result: Result) -> str:
     if system.id not in CIRCUITS:
         body = f"<main><h1>{escape(title)}</h1>{about}{_figures(result)}{_BACK}</main>"
         return page(title, body)
-    output = CIRCUITS[system.id]()
-    output.name = output.name or OUTPUT.get(system.id, "f")
+    output = circuit(system.id)
     below = about + _figures(result) + _BACK
     return circuit_page(output, title=title, derivation=below)
 
