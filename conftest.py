@@ -56,7 +56,23 @@ def _pattern(expected: str) -> str:
 def _setup(namespace: dict[str, object]) -> None:
     import tempfile
 
+    from chainrule.ops import registry
+
     namespace["tmp"] = tempfile.mkdtemp(prefix="chainrule-docs-")
+    namespace["registered"] = set(registry)
+
+
+def _teardown(namespace: dict[str, object]) -> None:
+    """What a document has defined must not be there for other tests."""
+    import shutil
+
+    from chainrule.circuit import vocabulary
+    from chainrule.ops import registry
+
+    for name in set(registry) - namespace["registered"]:  # type: ignore[operator]
+        del registry[name]
+        del vocabulary.__dict__[name]
+    shutil.rmtree(str(namespace["tmp"]), ignore_errors=True)
 
 
 pytest_collect_file = Sybil(
@@ -69,6 +85,7 @@ pytest_collect_file = Sybil(
     path=str(Path(__file__).parent),
     excludes=["CHANGELOG.md", "**/.venv*/**"],
     setup=_setup,
+    teardown=_teardown,
 ).pytest()
 
 
