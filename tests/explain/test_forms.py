@@ -16,7 +16,36 @@ import golden
 from chainrule.errors import GradientError
 from chainrule.lectures import circuits, flow, worked
 
+
+def _x(value: float = 0.7) -> cr.Tensor:
+    return cr.tensor(value, name="x")
+
+
+def _squared_after_transfer() -> cr.Tensor:
+    a = cr.tensor(0.7, name="a")
+    out = cr.sigmoid(a)
+    out.name = "out"
+    return 0.5 * (out - 1.0) ** 2
+
+
+def _regression() -> cr.Tensor:
+    X, y = np.array([[1.0, 2.0], [3.0, 5.0], [2.0, 1.0]]), np.array([1.0, 2.0, 3.0])
+    w = cr.tensor([0.5, -0.25], name="w")
+    return cr.losses.squared_error(X @ w, y)
+
+
 BUILDERS: dict[str, Any] = {
+    "S08_regression": _regression,
+    "S11_sigmoid": lambda: cr.sigmoid(_x()),
+    "S11_tanh": lambda: cr.tanh(_x()),
+    "S11_relu": lambda: cr.relu(_x()),
+    "S12_leaky_relu": lambda: cr.leaky_relu(_x(-1.0)),
+    "S12_prelu": lambda: cr.prelu(_x(-2.0), cr.tensor(0.25, name="alpha")),
+    "S12_elu": lambda: cr.elu(_x(-1.0)),
+    "S14_boltzmann": lambda: cr.softmax(-cr.tensor([0.5, -1.2, 2.0], name="x"), beta=2.0)[0],
+    "S17_squared": _squared_after_transfer,
+    "S18_logistic": lambda: cr.losses.logistic(cr.tensor([0.7], name="a"), np.array([1.0])),
+    "S24_delta": lambda: 0.5 * (1.0 - cr.sigmoid(cr.tensor(-1.28, name="net"))) ** 2,
     "S01": lambda: circuits.linear().output,
     "S02": lambda: circuits.add_mul().output,
     "S03_closed": lambda: circuits.sigmoid_neuron().output,
@@ -38,7 +67,7 @@ def test_golden_text(name: str) -> None:
     golden.check(f"explain_{name}.txt", str(cr.explain(BUILDERS[name]())))
 
 
-@pytest.mark.parametrize("name", ["S02", "S10", "S16", "S20_dense", "S25"])
+@pytest.mark.parametrize("name", BUILDERS)
 def test_golden_latex(name: str) -> None:
     golden.check(f"explain_{name}.tex", cr.explain(BUILDERS[name]()).latex() + "\n")
 
