@@ -26,10 +26,10 @@ class _Trace:
         self.function = function
         chosen = [args[k] for k in argnums]
         # Given tensors, or inside another transformation, gradients are circuit again.
-        given = any(
+        self.given = any(
             isinstance(x, Tensor) and not isinstance(x, Parameter) for _, x in leaves(chosen)
         )
-        self.symbolic = given or state.depth > 0
+        self.symbolic = self.given or state.depth > 0
         self.args = list(args)
         self.variables: list[list[Tensor]] = []
         for k in argnums:
@@ -80,8 +80,8 @@ class _Trace:
     def _plain(self, value: Any) -> Any:
         """A tensor where an enclosing circuit may go on; else a NumPy value of its own."""
         if isinstance(value, Tensor):
-            return value if value.traced or _given(self) else np.array(value.value)
-        return tensor(value, requires_grad=False) if _given(self) else np.array(value)
+            return value if value.traced or self.given else np.array(value.value)
+        return tensor(value, requires_grad=False) if self.given else np.array(value)
 
     def _refuse_lost(self, unreached: Sequence[Tensor]) -> None:
         """Raise where a variable is not reached, and became a plain number on the way."""
@@ -93,13 +93,7 @@ class _Trace:
                 )
 
 
-def _given(trace: _Trace) -> bool:
-    return any(
-        isinstance(x, Tensor) and not isinstance(x, Parameter) for _, x in leaves(trace.trees)
-    )
-
-
-def _variable(argument: int, path: str, value: Any) -> Tensor:
+def _variable(argument: int, value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return (
             ops.identity(value) if value.requires_grad else tensor(value.value, requires_grad=True)
@@ -141,7 +135,7 @@ def _value_of(output: Any, trace: _Trace) -> Any:
     if isinstance(output, Tensor):
         return (
             output
-            if _given(trace) or (state.depth > 0 and output.traced)
+            if trace.given or (state.depth > 0 and output.traced)
             else np.array(output.value)[()]
         )
     return output
@@ -250,7 +244,7 @@ def jvp(function: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> 
     for variable, v in zip(trace.flat, directions, strict=True):
         if np.shape(v) != variable.shape:
             raise ShapeError(f"a tangent has shape {np.shape(v)}, its primal {variable.shape}")
-    given = _given(trace) or any(isinstance(v, Tensor) for v in directions)
+    given = trace.given or any(isinstance(v, Tensor) for v in directions)
     trace.symbolic = True
     output = trace.run()
     if not (isinstance(output, Tensor) and output.requires_grad):

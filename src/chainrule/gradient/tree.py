@@ -46,7 +46,7 @@ def rebuilt(tree: Tree, values: Iterator[Any]) -> Tree:
     return None if tree is None else next(values)
 
 
-def replaced(tree: Tree, make: Callable[[str, Any], Any]) -> tuple[Tree, list[Tensor]]:
+def replaced(tree: Tree, make: Callable[[Any], Any]) -> tuple[Tree, list[Tensor]]:
     """The tree with its leaves made variables, and these in order; a Module stays itself."""
     if _is_module(tree):
         return tree, [parameter for _, parameter in tree.named_parameters()]
@@ -60,7 +60,7 @@ def replaced(tree: Tree, make: Callable[[str, Any], Any]) -> tuple[Tree, list[Te
         return _like(tree, values), variables
     if tree is None:
         return None, []
-    variable = make("", tree)
+    variable = make(tree)
     return variable, [variable]
 
 

@@ -198,11 +198,6 @@ class Operation:
 
     # -- the facts, as the readings ask for them ----------------------------------------------
 
-    def local(self, position: int, operands: Sequence[Any], out: Any, params: Any) -> Any:
-        """∂out/∂input at `position`: a number, array or tensor; pointwise operations only."""
-        rule = self.facts.local[position]
-        return rule(*operands, out, **params) if callable(rule) else rule
-
     def pull(self, position: int, upstream: Any, values: Sequence[Any], params: Any) -> Any:
         """The contribution to the input at `position`, before broadcasting is undone.
 
