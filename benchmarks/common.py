@@ -7,6 +7,8 @@ The garbage collector stays enabled, as it is in use.
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import platform
 import subprocess
@@ -15,7 +17,7 @@ import timeit
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from time import perf_counter_ns, process_time_ns
+from time import perf_counter_ns, process_time_ns, sleep
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -83,10 +85,76 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> float:
     return median([x / y for x, y in zip(a, b, strict=True)])
 
 
-def fresh(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run this interpreter anew, with the same environment."""
+def ratios(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    """a ÷ b of each round, but for rounds in which noise left no time at all."""
+    return [x / y for x, y in zip(a, b, strict=True) if x > 0 and y > 0]
+
+
+def spread(values: Sequence[float]) -> str:
+    """The least and the greatest of some figures."""
+    return f"{number(min(values))}–{number(max(values))}" if values else "–"
+
+
+def middle(values: Sequence[float]) -> float:
+    """The median; not a number where nothing was measured."""
+    return median(values) if values else math.nan
+
+
+def repeated(
+    run: Callable[[], Any], least: float, most: int = 10**6, rest: float = 0.0
+) -> Callable[[], float]:
+    """A measurement in nanoseconds a call, repeated so often that a round takes `least` ns.
+
+    `rest` are seconds of sleep before each, for the workers that the last competitor left spinning.
+    """
+    run()
+    once = min(clock(run) for _ in range(3))
+    times = max(1, min(most, int(least / max(once, 1.0))))
+
+    def several() -> None:
+        for _ in range(times):
+            run()
+
+    def measure() -> float:
+        sleep(rest)
+        return clock(several) / times
+
+    return measure
+
+
+# -- processes --------------------------------------------------------------------------------
+
+
+def fresh(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run this interpreter anew, with the same environment but for what is given."""
     command = [sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True)
+    changed = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=changed)
+
+
+def with_threads(threads: int) -> dict[str, str]:
+    """The environment that gives every library so many threads; NPROC is XLA's."""
+    return dict.fromkeys([*THREADS, "CHAINRULE_THREADS", "NPROC"], str(threads))
+
+
+def answer(*arguments: str, **environment: str) -> Any:
+    """What this interpreter, run anew, printed as JSON on its last line."""
+    try:
+        return json.loads(fresh(*arguments, **environment).stdout.splitlines()[-1])
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{' '.join(arguments)} failed:\n{error.stderr}")
+
+
+def most_threads() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def thread_counts(text: str) -> list[int]:
+    """The thread counts of a command line: "1,2", or "" for one and all."""
+    return [int(word) for word in text.split(",")] if text else sorted({1, most_threads()})
 
 
 # -- results ----------------------------------------------------------------------------------

@@ -230,6 +230,17 @@ class Micrograd(Library):
         out._backward = backward
         return out
 
+    def tanh(self, a: Any) -> Any:
+        """The node of tanh(a) and its derivative."""
+        t = math.tanh(a.data)
+        out = self.Value(t, (a,), "tanh")
+
+        def backward() -> None:
+            a.grad += (1 - t * t) * out.grad
+
+        out._backward = backward
+        return out
+
     def unit(self, inputs: Iterable[Any], weights: Iterable[Any], bias: Any) -> Any:
         """One sigmoid unit."""
         pairs = zip(inputs, weights, strict=True)

@@ -16,6 +16,7 @@ ROOMS: dict[str, set[str]] = {
     "ops": {"circuit", "errors"},
     "linalg": {"ops"},
     "gradient": {"ops", "circuit", "errors"},
+    "compiler": {"gradient", "ops", "circuit", "errors"},
     "rewrite": {"gradient", "ops", "circuit", "errors"},
     "notation": {"ops", "circuit", "errors"},
     "page": set(),

@@ -7,7 +7,8 @@
     ├── UnknownNameError   (ValueError)   a name is not one of those known
     ├── ExpressionError    (ValueError)   a formula cannot be read
     ├── ModelFileError     (ValueError)   a model file is damaged, altered or hostile
-    └── TraceError         (TypeError)    a traced value was used as a plain one
+    ├── TraceError         (TypeError)    a traced value was used as a plain one
+    └── CompileError                      native code cannot be made or loaded
 
 A message is one line: it names the place, says what was found, and gives the repair.
 """
@@ -19,6 +20,7 @@ from itertools import islice
 
 __all__ = [
     "ChainruleError",
+    "CompileError",
     "DataError",
     "ExpressionError",
     "GradientError",
@@ -63,6 +65,10 @@ class ModelFileError(ChainruleError, ValueError):
 
 class TraceError(ChainruleError, TypeError):
     """A traced value was used where only a plain one can serve."""
+
+
+class CompileError(ChainruleError):
+    """Native code cannot be made of a program, or not be loaded into this process."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:

@@ -2,7 +2,7 @@
 
 from .node import Parameter, Tensor, record
 from .order import circuit_of
-from .state import OFF, Group, enter_group, no_grad, state
+from .state import OFF, Group, enter_group, no_grad, refuse, state
 from .vocabulary import vocabulary
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "enter_group",
     "no_grad",
     "record",
+    "refuse",
     "state",
     "vocabulary",
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import TraceError
-from .state import OFF, PACKAGE, Group, Mark, Site, lose, site_of, state
+from .state import OFF, PACKAGE, Group, Mark, Site, lose, refuse, site_of, state
 from .vocabulary import vocabulary as ops
 
 Array = Any  # an ndarray, or the NumPy scalar that stands for a 0-d one (ten times faster)
@@ -143,42 +143,50 @@ class Tensor:
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """The value as a read-only array: writing into it would make recorded gradients wrong."""
+        if state.compiling and self.traced:
+            lose(self, ".numpy()")
         view = np.asarray(self.value).view()
         view.flags.writeable = False
         return view
 
     def item(self) -> Any:
         """The value of a one-element tensor as a Python number."""
-        if self.requires_grad:
+        if self.traced:
             lose(self, ".item()")
         return np.asarray(self.value).item()
 
     def tolist(self) -> Any:
         """The value as nested lists of Python numbers."""
-        if self.requires_grad:
+        if self.traced:
             lose(self, ".tolist()")
         return np.asarray(self.value).tolist()
 
     def detach(self) -> Tensor:
         """A constant with the same value: no gradient passes."""
+        if state.compiling and self.traced:
+            return ops.stop_gradient(self)  # type: ignore[no-any-return]
         return Tensor(self.value, requires_grad=False, name=self.name)
 
     def __float__(self) -> float:
-        if self.requires_grad:
+        if self.traced:
             lose(self, "float()")
         return float(self._single("float()"))
 
     def __int__(self) -> int:
-        if self.requires_grad:
+        if self.traced:
             lose(self, "int()")
         return int(self._single("int()"))
 
     def __bool__(self) -> bool:
+        if state.compiling and self.traced:
+            lose(self, "bool()")
         return bool(self._single("bool()"))
 
     def __index__(self) -> int:
         if not np.issubdtype(self.dtype, np.integer):
             raise TypeError(f"a {self.dtype} tensor cannot be an index; use an integer")
+        if state.compiling and self.traced:
+            lose(self, "an index")
         return int(self._single("an index"))
 
     def _single(self, how: str) -> Any:
@@ -190,7 +198,7 @@ class Tensor:
         return np.asarray(self.value).reshape(())[()]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        if self.requires_grad:
+        if self.traced:
             lose(self, "np.asarray()")
         if dtype is not None and np.dtype(dtype) != self.dtype:
             if copy is False:
@@ -295,6 +303,11 @@ class Tensor:
 
     def backward(self, upstream: Any = None) -> Mapping[Tensor, np.ndarray[Any, Any]]:
         """Every gradient ∂(self)/∂(node), stored as `.grad` and returned; see the gradient room."""
+        if state.compiling:
+            raise refuse(
+                ".backward()",
+                "it stores gradients in tensors. cr.grad and cr.value_and_grad return them",
+            )
         return ops.backward(self, upstream)  # type: ignore[no-any-return]
 
 
@@ -322,7 +335,10 @@ def record(
             traced = True
     group = state.group
     if not traced or group is OFF:
-        return Tensor(value, requires_grad=False)
+        if not (traced and state.compiling):
+            return Tensor(value, requires_grad=False)
+        # A program computes it again for every input; `no_grad` only lets no gradient pass.
+        group, requires_grad = None, False
     if group is not None:
         mark = group.mark
     else:
@@ -360,6 +376,10 @@ class Parameter(Tensor):
 
     def rebind(self, value: Any) -> None:
         """Give the parameter a copy of a new value, of the same shape, in the same dtype."""
+        if state.compiling:
+            raise refuse(
+                "Parameter.rebind", "return the new value from the function, and rebind outside it"
+            )
         new = np.array(value, dtype=self.dtype)
         if new.shape != self.shape:
             raise ValueError(

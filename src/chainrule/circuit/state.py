@@ -6,11 +6,13 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple
+
+from ..errors import TraceError
 
 PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 
@@ -53,6 +55,7 @@ class State(threading.local):
     group: Group | None = None  # the label of what is recorded; OFF where nothing is
     depth: int = 0  # how many transformations are running, one inside the other
     losses: list[Loss] | None = None  # None outside every transformation
+    compiling: bool = False  # a compiler records: every traced value will be another one later
 
 
 state = State()
@@ -82,9 +85,30 @@ def site_of(mark: Mark | None) -> Site | None:
     return Site(code.co_filename, line)
 
 
+# What to write instead, in a function that is compiled.
+_INSTEAD: Mapping[str, str] = {
+    "bool()": "an `if`, `while`, `and` or `or` cannot depend on it. Choose by value with"
+    " cr.where(condition, x, y), and combine conditions with cr.logical_and and cr.logical_or",
+    "an index": "a range, a shape or a list index cannot depend on it. Make it a plain number"
+    " outside the compiled function (closed over, or a default argument)",
+}
+_KEEP = "keep the tensor, and use chainrule's or NumPy's functions on it"
+
+
+def refuse(what: str, instead: str) -> TraceError:
+    """The error for what a function that is being compiled cannot do, at the user's line."""
+    return TraceError(f"{what} at {site_of(user_frame(2))} cannot be compiled: {instead}")
+
+
 def lose(tensor: Any, how: str) -> None:
-    """Remember that a traced tensor became a plain value here (only inside a transformation)."""
-    if state.losses is not None:
+    """A traced tensor becomes a plain value here.
+
+    Inside a transformation it is remembered, where a gradient could have come back; while a
+    compiler records it is refused, for the value would be built into the program for all inputs.
+    """
+    if state.compiling:
+        raise refuse(f"{how} of a traced tensor", _INSTEAD.get(how, _KEEP))
+    if state.losses is not None and tensor.requires_grad:
         site = site_of(user_frame(2))
         assert site is not None
         state.losses.append(Loss(tensor, how, site))

@@ -24,6 +24,7 @@ COMMANDS = {
     "lectures": "Compute the lectures' systems and compare them with their figures.",
     "train": "Train a network on a bundled dataset or a CSV file.",
     "predict": "Apply a trained network to the rows of a CSV file.",
+    "cache": "Show where compiled programs are kept on disk, or remove them.",
 }
 
 

@@ -25,8 +25,9 @@ class _Trace:
     def __init__(self, function: Function, args: Sequence[Any], argnums: Sequence[int]) -> None:
         self.function = function
         chosen = [args[k] for k in argnums]
-        # Given tensors, or inside another transformation, gradients are circuit again.
-        self.given = any(
+        # Given tensors, or while a compiler records, gradients are tensors, and circuit again;
+        # inside another transformation they are circuit where it goes on.
+        self.given = state.compiling or any(
             isinstance(x, Tensor) and not isinstance(x, Parameter) for _, x in leaves(chosen)
         )
         self.symbolic = self.given or state.depth > 0
@@ -95,16 +96,27 @@ class _Trace:
 
 def _variable(argument: int, value: Any) -> Tensor:
     if isinstance(value, Tensor):
-        return (
-            ops.identity(value) if value.requires_grad else tensor(value.value, requires_grad=True)
-        )
+        if not value.requires_grad and not (state.compiling and value.traced):
+            return tensor(value.value, requires_grad=True)
+        if isinstance(value.value, int):  # Python's, which is a number like any other
+            value = ops.astype(value, dtype=np.dtype(float))
+        variable: Tensor = ops.identity(value)
+        if not value.requires_grad:  # what was computed from integers alone, say
+            _refuse_whole(argument, variable.dtype)
+            variable.requires_grad = True
+        return variable
     array = np.asarray(value)
-    if array.dtype.kind in "iub" and isinstance(value, (np.ndarray, np.generic)):
+    if isinstance(value, (np.ndarray, np.generic)):
+        _refuse_whole(argument, array.dtype)
+    return tensor(value, requires_grad=True)
+
+
+def _refuse_whole(argument: int, dtype: np.dtype[Any]) -> None:
+    if dtype.kind in "iub":
         raise TraceError(
-            f"argument {argument} is an array of {array.dtype}, which has no gradient;"
+            f"argument {argument} is an array of {dtype}, which has no gradient;"
             " pass it as .astype(float), or differentiate another argument with argnums"
         )
-    return tensor(value, requires_grad=True)
 
 
 @contextmanager

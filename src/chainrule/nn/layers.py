@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Parameter, Tensor
+from ..circuit import Parameter, Tensor, refuse, state
 from ..circuit import vocabulary as ops
 from ..errors import ShapeError
 from ..ops.neural import mix
@@ -287,6 +287,12 @@ class Dropout(Layer):
 
     def next_key(self) -> int:
         """The key of this call's mask; the counter moves on, except in a pure `apply`."""
+        if state.compiling:
+            raise refuse(
+                f"{self._where()} in training mode",
+                "its mask would stay the same for ever. Use model.eval(), or"
+                " cr.dropout(x, rate, key=key) with a key that you give",
+            )
         key = mix(self.seed, self.number, self.step)
         self.step += not frozen()
         return key

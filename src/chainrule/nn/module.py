@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..circuit import Parameter, Tensor, enter_group, no_grad, state
+from ..circuit import Parameter, Tensor, enter_group, no_grad, refuse, state
 from ..errors import ShapeError, UnknownNameError, listed
 from ..ops import constant
 
@@ -213,7 +213,12 @@ class Module:
 
     @property
     def params(self) -> dict[str, Array]:
-        """A copy of every parameter's value by name; assign such a dict to set them."""
+        """A copy of every parameter's value by name; assign such a dict to set them.
+
+        In a function that is compiled the parameters themselves, which are read at each call.
+        """
+        if state.compiling:
+            return dict(self.named_parameters())  # type: ignore[arg-type]
         return {name: np.array(p.value) for name, p in self.named_parameters()}
 
     @params.setter
@@ -293,6 +298,8 @@ class Module:
         """
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if state.compiling:
+            raise refuse(".predict()", "it gives a plain array; call the model itself")
         rows = X.value if isinstance(X, Tensor) else np.asarray(X)
         with no_grad(), _during(evaluating=True):
             if batch_size is None or np.ndim(rows) == 0 or len(rows) <= batch_size:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Parameter
+from ..circuit import Parameter, refuse, state
 from ..circuit import vocabulary as ops
 from ..errors import ShapeError
 from .base import Layer, count, floating
@@ -58,7 +58,7 @@ class BatchNorm1d(Layer):
             mean = ops.mean(x, axis=0)
             centred = x - mean
             var = ops.mean(ops.square(centred), axis=0)
-            self._remember(mean.value, var.value, x.shape[0])
+            self._remember(mean, var, x.shape[0])
         else:
             centred, var = x - self.running_mean, self.running_var
         return centred / ops.sqrt(var + self.eps) * self.weight + self.bias
@@ -66,9 +66,15 @@ class BatchNorm1d(Layer):
     def _remember(self, mean: Any, var: Any, rows: int) -> None:
         if frozen():
             return
+        if state.compiling:
+            raise refuse(
+                f"{self._where()} in training mode",
+                "it moves its running averages at every call. Use model.eval(), or"
+                " model.apply(params, X), which changes nothing",
+            )
         rate = self.momentum
-        self.running_mean = (1 - rate) * self.running_mean + rate * mean
-        self.running_var = (1 - rate) * self.running_var + rate * var * (rows / (rows - 1))
+        self.running_mean = (1 - rate) * self.running_mean + rate * mean.value
+        self.running_var = (1 - rate) * self.running_var + rate * var.value * (rows / (rows - 1))
 
 
 class LayerNorm(Layer):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Tensor
+from ..circuit import Tensor, state
 from ..circuit import vocabulary as ops
 from ..errors import DataError, ShapeError
 from .record import composed, operation
@@ -46,8 +46,12 @@ def maxout(x: Value, pieces: int, axis: int = -1) -> Value:
 def one_hot(labels: Value, classes: int, dtype: Any = np.float64) -> Value:
     """one_hot(labels, classes)[i, k] = 1 where labels[i] = k, else 0; a plain array.
 
-    Raises `DataError` naming the first label that is not an integer in 0 … classes−1.
+    Raises `DataError` naming the first label that is not an integer in 0 … classes−1; in a compiled
+    function, where the result is a tensor, such a label gives a row of 0.
     """
+    if state.compiling and isinstance(labels, Tensor) and labels.traced:
+        row = ops.reshape(labels, (*labels.shape, 1))
+        return ops.astype(ops.equal(row, np.arange(classes)), dtype=np.dtype(dtype))
     plain = np.asarray(labels.value if isinstance(labels, Tensor) else labels)
     whole = plain.astype(np.int64) if plain.dtype.kind in "iub" else np.rint(plain).astype(np.int64)
     wrong = (whole != plain) | (whole < 0) | (whole >= classes)

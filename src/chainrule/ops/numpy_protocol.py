@@ -47,15 +47,20 @@ WORDS: dict[Callable[..., Any], str] = {
     np.ravel: "ravel",
 }
 
-# Questions about a value, not computations with it: answered from the plain array.
-QUESTIONS: tuple[Callable[..., Any], ...] = (
+# Questions about a shape or a dtype, which a compiled function may ask.
+OUTLINES: tuple[Callable[..., Any], ...] = (
     np.shape,
     np.ndim,
     np.size,
     np.zeros_like,
     np.ones_like,
-    np.full_like,
     np.empty_like,
+    np.iscomplexobj,
+)
+
+# Questions about a value, not computations with it: answered from the plain array.
+QUESTIONS: tuple[Callable[..., Any], ...] = (
+    np.full_like,
     np.allclose,
     np.isclose,
     np.array_equal,
@@ -67,7 +72,6 @@ QUESTIONS: tuple[Callable[..., Any], ...] = (
     np.all,
     np.count_nonzero,
     np.argsort,
-    np.iscomplexobj,
     np.may_share_memory,
     np.shares_memory,
 )
@@ -123,6 +127,9 @@ def numpy_function(function: Any, args: Sequence[Any], keywords: Mapping[str, An
     """What `np.concatenate([t, u])` becomes."""
     if function in WORDS:
         return getattr(ops, WORDS[function])(*args, **_accepted(function.__name__, keywords))
+    if function in OUTLINES:
+        outlines = [x.value if isinstance(x, Tensor) else x for x in args]
+        return function(*outlines, **keywords)
     if function in QUESTIONS:
         return function(*_plain(args), **{k: _plain(v) for k, v in keywords.items()})
     raise TypeError(_no_rule(_full_name(function)))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Tensor
+from ..circuit import Tensor, refuse, state
 from ..circuit import vocabulary as ops
 from ..errors import ShapeError
 from .record import Index, composed, operation
@@ -132,9 +132,14 @@ broadcast_to = _mover(
 # -- indexing ---------------------------------------------------------------------------------
 
 
+_NO_INDEX = "use a plain index, or pick by value: cr.where(cr.equal(index[:, None], range), x, 0)"
+
+
 def _plain_index(one: Any) -> Any:
     """One component of an index, free of tensors and safe from later writes."""
     if isinstance(one, Tensor):
+        if state.compiling and one.traced:
+            raise refuse("indexing with a traced tensor", _NO_INDEX)
         one = one.value
     if isinstance(one, (list, np.ndarray)):
         array = np.array(one)
@@ -369,7 +374,8 @@ def take(x: Value, indices: Any, axis: int | None = None) -> Value:
     if axis is None:
         x, axis = ops.reshape(x, -1), 0
     axis = canonical_axes(axis, len(np.shape(_value(x))))[0]
-    chosen = indices if isinstance(indices, (int, np.integer)) else np.asarray(_value(indices))
+    plain = isinstance(indices, (int, np.integer, Tensor))
+    chosen = indices if plain else np.asarray(indices)
     return ops.getitem(_array(x), (slice(None),) * axis + (chosen,))
 
 

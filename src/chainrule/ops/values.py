@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Tensor, vocabulary
+from ..circuit import Tensor, refuse, state, vocabulary
 from ..errors import TraceError
 
 
@@ -67,6 +67,11 @@ def tensor(
     array(-4.)
     """
     if isinstance(value, Tensor):
+        if state.compiling and value.traced:
+            raise refuse(
+                "tensor() of a traced tensor",
+                "it would be a constant. Use the tensor itself, or cr.stop_gradient(tensor)",
+            )
         value = value.value
     typed = isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "__array__")
     try:
