@@ -144,8 +144,8 @@ def _version(package: str) -> str:
 HEAD = ["library", "µs a step", "range", "÷ chainrule's", "range", "GFLOP/s", "of peak"]
 
 
-def section(net: Any, threads: int, found: Mapping[str, Any], last: bool) -> Section:
-    """A network's figures as a table; its goals are held to at the greatest number of threads."""
+def section(net: Any, threads: int, found: Mapping[str, Any]) -> Section:
+    """A network's figures as a table, with the goals of agreement."""
     checks, rounds = found["agreement"], found["rounds"]
     unit = "epochs" if net.rows else "steps"
     head = [*HEAD, "first, ms", "N", *(f"off, {c['epochs']} {unit}" for c in checks)]
@@ -167,10 +167,12 @@ def section(net: Any, threads: int, found: Mapping[str, Any], last: bool) -> Sec
         cells += [number(found["first"][name] / 1e6), f"{found['epochs'][name]:,}"]
         cells += [_tiny(c["apart"].get(name)) for c in checks]
         result.rows.append([name, *cells])
-        if last and name in net.goals and slower:
-            goal = f"{net.name}: {name} ÷ chainrule"
-            result.goals.append(Goal(goal, net.goals[name], middle(slower), "×", at_least=True))
     result.notes = [f"{name}: {why}." for name, why in found["absent"].items()]
+    result.notes += [
+        f"{name}: {lost} of {len(rounds[name])} rounds were lost in noise and are left out."
+        for name in found["epochs"]
+        if (lost := sum(t <= 0 for t in rounds[name]))
+    ]
     result.notes += _notes(found, limit, unit)
     result.goals += _agreement_goals(net, checks, unit)
     return result
@@ -181,7 +183,10 @@ def _tiny(x: float | None) -> str:
 
 
 def _notes(found: Mapping[str, Any], limit: float, unit: str) -> list[str]:
+    peaks = found["rounds"]["peak"]
     lines = [f"Peak of the machine: {number(limit)} GFLOP/s ({found['peak_of']})."]
+    if min(peaks) < 0.8 * limit:
+        lines[0] += f" It was {spread(peaks)} in the rounds: other work took the processors."
     for check in found["agreement"]:
         line = f"After {check['epochs']} {unit} weights have moved by up to {check['moved']:.0e}"
         if "compiled − interpreted" in check["apart"]:
@@ -208,6 +213,32 @@ def _agreement_goals(net: Any, checks: Sequence[Mapping[str, Any]], unit: str) -
             name = f"{net.name}: off float64 after {check['epochs']} {unit}"
             goals.append(Goal(name, limit, apart[OURS], ""))
     return goals
+
+
+def speed_goals(net: Any, sections: Sequence[Section]) -> list[Goal]:
+    """How many times quicker chainrule is than a peer, each with its own best number of threads.
+
+    A peer must not be beaten by threads that hinder it. Rounds are compared one by one where both
+    are best with the same number, else their medians.
+    """
+    goals = []
+    for peer, least in net.goals.items():
+        both = [s.data["rounds"] for s in sections if {peer, OURS} <= s.data["rounds"].keys()]
+        if not both:
+            continue
+        theirs = min(both, key=lambda rounds: _usual(rounds[peer]))
+        ours = min(both, key=lambda rounds: _usual(rounds[OURS]))
+        quicker = _usual(theirs[peer]) / _usual(ours[OURS])
+        if theirs is ours:
+            quicker = middle(ratios(ours[peer], ours[OURS]))
+        goals.append(Goal(f"{net.name}: {peer} ÷ chainrule", least, quicker, "×", at_least=True))
+    return goals
+
+
+def _usual(times: Sequence[float]) -> float:
+    """The median of what is more than noise."""
+    positive = [t for t in times if t > 0]
+    return middle(positive) if positive else math.inf
 
 
 def standing() -> str:
@@ -268,13 +299,15 @@ def main() -> None:
     print(f"{machine['processors']} processors. {standing()}")
     print(f"Medians of {rounds} interleaved rounds, ranges beside them; float32.\n", flush=True)
     for name in nets:
+        net, beside = trainers.NETS[name], []
         for threads in counts:
             task = {"net_name": name, "peers": peers, "rounds": rounds, "quick": asked.quick}
             environment = common.with_threads(threads)
             found = common.answer(__file__, "--only", json.dumps(task), **environment)
-            last = threads == counts[-1]
-            sections.append(section(trainers.NETS[name], threads, found, last))
-            print(sections[-1].text(), flush=True)
+            beside.append(section(net, threads, found))
+            print(beside[-1].text(), flush=True)
+        beside[-1].goals = speed_goals(net, beside) + beside[-1].goals
+        sections += beside
     conclude(sections, before)
     if asked.json:
         figures = {
@@ -292,12 +325,13 @@ def conclude(sections: Sequence[Section], before: float | None) -> None:
     if goals:
         print("\n".join(["Goals", *common.table(common.GOAL_HEAD, [g.row() for g in goals])]))
         print(f"\n{sum(g.met for g in goals)} of {len(goals)} goals are met.")
-    print("Ratios are held to at the greatest number of threads.")
+    print(f"Ratios: each library with its own best number of threads. {standing()}")
     versions = {k: v for s in sections for k, v in s.data["versions"].items()}
     print("Versions: " + ", ".join(f"{k.partition('.')[0]} {v}" for k, v in versions.items()) + ".")
     after = common.load()
     if before is not None and after is not None:
-        print(f"Load of the machine: {before:.1f} before, {after:.1f} after; trust ratios.")
+        other = "; other work was running before: repeat this on an idle machine" * (before > 0.5)
+        print(f"Load of the machine: {before:.1f} before, {after:.1f} after{other}.")
 
 
 if __name__ == "__main__":

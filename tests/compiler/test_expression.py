@@ -195,6 +195,9 @@ def test_constants_fold_as_numpy_computes() -> None:
     assert b.add(c(200, np.uint8), c(100, np.uint8)) is c(44, np.uint8)
     assert b.shr(c(-1, I32), c(28, I32)) is c(15, I32)
     assert b.lt(c(1), c(np.nan)) is b.false
+    assert b.maximum(c(0.0), c(-0.0)) is c(-0.0)
+    assert b.minimum(c(-0.0), c(0.0)) is c(0.0)
+    assert b.maximum(c(3), c(np.nan)) is c(np.nan)
     assert b.cast(c(2.7), I32) is c(2, I32)
     assert b.cast(c(-1, I32), np.uint64) is c(2**64 - 1, np.uint64)
     assert b.cast(c(np.nan), I32).op == "cast"  # the machine's conversion says what that is
@@ -333,6 +336,17 @@ def test_floor_of_every_size(dtype: Any, plain: bool) -> None:
     (got,) = run_map(lambda b, p: [b.floor(p)], [x], plain=plain)
     np.testing.assert_array_equal(got, np.floor(x))
     np.testing.assert_array_equal(np.signbit(got), np.signbit(np.floor(x)))
+
+
+@pytest.mark.parametrize("source", [F32, F64])
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
+def test_floats_become_the_nearest_integer_that_fits(source: Any, dtype: str) -> None:
+    limits = np.iinfo(dtype)
+    ends = np.array([limits.min, limits.max], np.float64)
+    near = [ends + d for d in (-1.5, -1, -0.5, 0, 0.5, 1, 1.5)]
+    x = np.concatenate([*near, ends * 0.999, ends * 2, FLOATS]).astype(source)
+    (got,) = run_map(lambda b, v: [b.cast(v, dtype)], [x])
+    np.testing.assert_array_equal(got, saturated(x, np.dtype(dtype)))
 
 
 # -- the code ---------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def cache(empty: bool, as_json: bool) -> None:
     removed = disk.clear() if empty else None
     state = disk.state()
     if as_json:
-        gone = {} if removed is None else {"removed": dict(zip(("files", "bytes"), removed))}
+        gone = {"removed": {"files": removed[0], "bytes": removed[1]}} if removed else {}
         click.echo(plain_json(asdict(state) | gone))
         return
     if removed is not None:

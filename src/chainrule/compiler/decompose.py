@@ -264,7 +264,7 @@ class _Index:
             else:
                 self._append(int(part) % shape[axis], 1, 1)
         if arrays:
-            if None in parts:
+            if any(part is None for part in parts):
                 raise _NotCanonical
             merged = shape[self.low : self.high]
             if 0 in merged:

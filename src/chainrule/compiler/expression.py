@@ -91,7 +91,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 _NUMPY: Mapping[str, Callable[..., Any]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative,
     "abs": np.absolute, "sqrt": np.sqrt, "floor": np.floor,
-    "maximum": np.maximum, "minimum": np.minimum,
+    "maximum": lambda x, y: x if x > y else y, "minimum": lambda x, y: x if x < y else y,
     "lt": np.less, "le": np.less_equal, "eq": np.equal, "ne": np.not_equal,
     "isnan": np.isnan, "isfinite": np.isfinite,
     "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert,

@@ -73,7 +73,9 @@ class Formulas:
             todo.pop()
         return self._made[(number, axes)]
 
-    def _needs(self, number: int, axes: tuple[int, ...]) -> Expr | list[tuple[int, tuple[int, ...]]]:
+    def _needs(
+        self, number: int, axes: tuple[int, ...]
+    ) -> Expr | list[tuple[int, tuple[int, ...]]]:
         """A leaf as an expression, or the operands of a computed node with their axes."""
         node = self.graph.nodes[number]
         if node.op == "constant" and node.size == 1:

@@ -7,167 +7,18 @@ the true value and the others within 4, over the whole range: denormal arguments
 the constants that must multiply exactly have few enough bits.
 
 Nothing calls the C library but sin, cos and tan of |x| > 1e5 and float64 `power`.
-
-The polynomials are minimax fits of our own (Remez exchange at 45 digits, then rounded); the error
-beside each is of the function that it serves, relative, with its coefficients rounded.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from .emit import BOOL, F32, F64, Function, Value
+from .fits import DOUBLE, HALF_PI, SINGLE, TRIG_LIMIT, Format
 
 __all__ = ["CHEAP", "FUNCTIONS", "call"]
-
-
-class Format(NamedTuple):
-    """What the algorithms need to know of a floating-point format; c[0] + c[1]·x + … each."""
-
-    fraction: int  # bits of the significand that are stored
-    bias: int
-    exp_limit: float  # exp is 0 below −limit and ∞ above it
-    tanh_limit: float  # tanh(x) is 1 from half of it
-    ln2: tuple[float, float]  # the first part times any exponent is exact
-    log10_2: tuple[float, float]
-    log_start: float  # significands are taken from [log_start, 2·log_start)
-    half_pi: tuple[float, float]  # rounded, and the rest
-    erfc_limit: float  # erfc is 0 from here
-    erfc_centre: float
-    square_mask: int  # clears bits until a square is exact
-    exp: tuple[float, ...]  # (eʳ − 1 − r)/r²,              |r| ≤ ln2/2
-    log: tuple[float, ...]
-    sin: tuple[float, ...]  # (sin r/r − 1)/z, z = r²,      |r| ≤ π/4
-    cos: tuple[float, ...]  # (cos r − 1 + z/2)/z²,         |r| ≤ π/4
-    arcsin: tuple[float, ...]  # (arcsin s/s − 1)/z,        |s| ≤ 1/2
-    arctan: tuple[float, ...]  # (arctan t/t − 1)/z,        |t| ≤ tan π/8
-    sinh: tuple[float, ...]  # (sinh x/x − 1)/z,            |x| ≤ 1
-    erf: tuple[float, ...]  # erf x/x − 1 in z,             |x| ≤ 1
-    erfc: tuple[float, ...]  # (1 + 2x)·exp(x²)·erfc x in t = (x − centre)/(x + centre), x ≥ ½
-
-
-SINGLE = Format(
-    fraction=23,
-    bias=127,
-    exp_limit=110.0,
-    tanh_limit=20.0,
-    ln2=(0.693359375, -2.12194440054690583e-4),
-    log10_2=(0.301025390625, 4.60503898119521374e-6),
-    log_start=2 / 3,
-    half_pi=(1.57079637050628662, -4.37113900018624283e-8),
-    erfc_limit=11.0,
-    erfc_centre=2.0,
-    square_mask=0xFFFFF000,
-    # 2^-25.8 of eʳ − 1
-    exp=(0.49999997, 0.166665435, 0.0416672006, 0.00836658012, 0.00138825097),
-    # (log(1 + f) − f + f²/2)/f³ for |f| ≤ 1/3: 2^-27.4
-    log=(
-        *(0.333332151, -0.249997973, 0.200104058, -0.16680488),
-        *(0.140058696, -0.121842608, 0.139844358, -0.128916845),
-    ),
-    # 2^-26.9
-    sin=(-0.166666552, 0.0083321603, -0.000195152184),
-    # 2^-32.6
-    cos=(0.0416666456, -0.00138873153, 2.44330822e-05),
-    # 2^-27.3
-    arcsin=(0.166667521, 0.0749529749, 0.0454703756, 0.0241795182, 0.0421663038),
-    # 2^-28.3
-    arctan=(-0.333333164, 0.199984714, -0.142435312, 0.105937973, -0.0607817657),
-    # 2^-27.5
-    sinh=(0.166666672, 0.0083333496, 0.000198361595, 2.81695134e-06),
-    # 2^-28.6
-    erf=(
-        *(0.128379166, -0.37612626, 0.112835854, -0.0268538129),
-        *(0.00518832775, -0.000801019371, 7.85386219e-05),
-    ),
-    # 2^-25.4
-    erfc=(
-        *(1.27697837, -0.092763558, -0.166030467, 0.164041907, -0.0542172119),
-        *(-0.00794470217, 0.00868877303, 0.000944007828, -0.0013097648),
-    ),
-)
-
-DOUBLE = Format(
-    fraction=52,
-    bias=1023,
-    exp_limit=750.0,
-    tanh_limit=40.0,
-    ln2=(6.93147180369123816e-1, 1.90821492927058770e-10),
-    log10_2=(3.01029995663611771e-1, 3.69423907715893078e-13),
-    log_start=math.sqrt(0.5),
-    half_pi=(1.57079632679489656, 6.12323399573676604e-17),
-    erfc_limit=28.0,
-    erfc_centre=3.0,
-    square_mask=0xFFFFFFFFF8000000,
-    # 2^-54.8 of eʳ − 1
-    exp=(
-        *(0.5000000000000006, 0.16666666666666588, 0.04166666666657611, 0.008333333333389955),
-        *(0.0013888888931794748, 0.00019841269718352746, 2.4801504979152585e-05),
-        *(2.755740785526283e-06, 2.7626161324654994e-07, 2.5053779620534563e-08),
-    ),
-    # (log(1 + f)/s − 2)/z, s = f/(2 + f), z = s², for √½ ≤ 1 + f ≤ √2: 2^-59.3
-    log=(
-        *(0.6666666666666734, 0.39999999999416375, 0.2857142874201514, 0.22222198610815583),
-        *(0.18183562403645376, 0.15314098871020507, 0.1479547481675772),
-    ),
-    # 2^-56.4
-    sin=(
-        *(-0.1666666666666663, 0.008333333333322108, -0.0001984126982958019),
-        *(2.7557313618026055e-06, -2.5050747219582256e-08, 1.589619771682207e-10),
-    ),
-    # 2^-59.6
-    cos=(
-        *(0.041666666666666595, -0.001388888888887304, 2.4801587288841397e-05),
-        *(-2.755731417623869e-07, 2.0875700415856815e-09, -1.1358513938665194e-11),
-    ),
-    # 2^-59.2
-    arcsin=(
-        *(0.1666666666666676, 0.07499999999970798, 0.04464285717461354, 0.030381942707718084),
-        *(0.022372214989131244, 0.01735161199258808, 0.013980820744707917, 0.011398910951685583),
-        *(0.010780258586165384, 0.0037063903142570665, 0.021707485852698553),
-        *(-0.020999110909759987, 0.032628650863877985),
-    ),
-    # 2^-57.4
-    arctan=(
-        *(-0.333333333333332, 0.19999999999953239, -0.14285714280165684, 0.11111110782109374),
-        *(-0.09090897723891804, 0.07692059692458202, -0.06663098911689298, 0.05847857092382743),
-        *(-0.05039180364247862, 0.038061878652860384, -0.017904747614373693),
-    ),
-    # 2^-56.6
-    sinh=(
-        *(0.16666666666666669, 0.008333333333333148, 0.00019841269841431873),
-        *(2.7557319157071874e-06, 2.505212313672027e-08, 1.6057259769116344e-10),
-        7.758748785337545e-13,
-    ),
-    # 2^-55.1
-    erf=(
-        *(0.12837916709551256, -0.3761263890318352, 0.11283791670944185, -0.026866170643111476),
-        *(0.0052239776061185714, -0.0008548325929319629, 0.00012055293577062687),
-        *(-1.4924712305243021e-05, 1.6447131612337067e-06, -1.6206314080116248e-07),
-        *(1.371098181424691e-08, -7.77947116986189e-10),
-    ),
-    # 2^-54.3
-    erfc=(
-        *(1.2530080582697296, -0.135621106124581, -0.04756229435343333),
-        *(0.12964515870273763, -0.11927366341640584, 0.06830802734498677),
-        *(-0.023770514891772794, 0.002529391795405642, 0.0018886900229644313),
-        *(-0.0007798320370456353, -0.00010515736202579902, 0.00012509773748601107),
-        *(4.938585200459833e-06, -2.0093603173278714e-05, -7.007295851196702e-07),
-        *(3.453425007561803e-06, 3.0233830545166696e-07, -5.847744618113751e-07),
-        *(-8.370312093411109e-08, 7.145890169314848e-08, 8.473401669272712e-09),
-    ),
-)
-
-# π/2 in parts of 33 bits, so that a part times a whole number below 2^20 is exact; then the rest.
-HALF_PI = (
-    1.57079632673412561,
-    6.07710050630396598e-11,
-    2.02226624871116646e-21,
-    8.47842766036889957e-32,
-)
-TRIG_LIMIT = 1e5
 
 
 # -- shared steps -----------------------------------------------------------------------------
@@ -234,49 +85,18 @@ def _halvings(fn: Function, x: Value) -> tuple[Value, Value]:
     return fn.fma(n, fn.const(-form.ln2[1], x.type), r), fn.bits(shifted)
 
 
-def _two_scales(fn: Function, n: Value, kind: Value) -> tuple[Value, Value]:
+def _scales(fn: Function, n: Value, x: Value) -> tuple[Value, Value]:
     """2^⌊n/2⌋ and 2^⌈n/2⌉: 2ⁿ itself may be out of range where its product is not.
 
     They must be multiplied as floats: adding n to exponent bits breaks NaN and denormals.
     """
-    form = _format(kind)
-    one, place = fn.const(1, n.type), fn.const(form.fraction, n.type)
-    half = fn.binary("lshr", n, one)
-    rest = fn.sub(n, half)
+    half = fn.binary("lshr", n, fn.const(1, n.type))
+    place = fn.const(_format(x).fraction, n.type)
     low, high = (
-        fn.convert("bitcast", fn.binary("shl", part, place), kind.type) for part in (half, rest)
+        fn.convert("bitcast", fn.binary("shl", part, place), x.type)
+        for part in (half, fn.sub(n, half))
     )
     return low, high
-
-
-def _exp_parts(
-    fn: Function,
-    x: Value,
-    low: Value | None = None,
-    *,
-    sign: int = 0,
-    closer: bool = False,
-    fits: Format | None = None,
-) -> tuple[Value, Value, Value]:
-    """Three factors of exp(x + low). `sign` says that x is never of the other one.
-
-    `closer` halves the error, 1.3 ulp, by adding the 1 last; it lengthens the chain by one step.
-    `fits` are the polynomials of another format, where its precision is enough.
-    """
-    form = _format(x)
-    if sign <= 0:
-        x = _at_least(fn, x, -form.exp_limit)
-    if sign >= 0:
-        x = _at_most(fn, x, form.exp_limit)
-    r, n = _halvings(fn, x)
-    if low is not None:
-        r = fn.add(r, low)
-    one = fn.const(1.0, x.type)
-    linear = r if closer else fn.add(r, one)
-    near_one = fn.fma(fn.mul(r, r), _polynomial(fn, r, (fits or form).exp), linear)
-    if closer:
-        near_one = fn.add(near_one, one)
-    return near_one, *_two_scales(fn, n, x)
 
 
 def _scaled(fn: Function, x: Value, scales: Sequence[Value]) -> Value:
@@ -285,9 +105,32 @@ def _scaled(fn: Function, x: Value, scales: Sequence[Value]) -> Value:
     return x
 
 
+def _exp_parts(fn: Function, x: Value, *, sign: int = 0) -> tuple[Value, tuple[Value, Value]]:
+    """eˣ = eʳ·a·b: r and the scales a, b. `sign` says that x is never of the other one."""
+    limit = _format(x).exp_limit
+    if sign <= 0:
+        x = _at_least(fn, x, -limit)
+    if sign >= 0:
+        x = _at_most(fn, x, limit)
+    r, n = _halvings(fn, x)
+    return r, _scales(fn, n, x)
+
+
+def _expm1(fn: Function, r: Value, fits: Format | None = None) -> Value:
+    """eʳ − 1 for |r| ≤ ln2/2; `fits` of another format, where its precision is enough."""
+    series = _polynomial(fn, r, (fits or _format(r)).exp)
+    return fn.fma(fn.mul(r, r), series, r)
+
+
+def _near_one(fn: Function, r: Value, fits: Format | None = None) -> Value:
+    """eʳ for |r| ≤ ln2/2: 1 + r before the polynomial is there, half an ulp for a shorter chain."""
+    series = _polynomial(fn, r, (fits or _format(r)).exp)
+    return fn.fma(fn.mul(r, r), series, fn.add(r, fn.const(1.0, r.type)))
+
+
 def _exp(fn: Function, x: Value, *, sign: int = 0) -> Value:
-    near_one, *scales = _exp_parts(fn, x, sign=sign)
-    return _scaled(fn, near_one, scales)
+    r, scales = _exp_parts(fn, x, sign=sign)
+    return _scaled(fn, _near_one(fn, r), scales)
 
 
 def exp(fn: Function, x: Value) -> Value:
@@ -298,12 +141,11 @@ def exp(fn: Function, x: Value) -> Value:
 def expm1(fn: Function, x: Value) -> Value:
     """eˣ − 1 = 2ⁿ·(eʳ − 1) + (2ⁿ − 1), which is as exact near 0 as far from it."""
     form = _format(x)
-    r, n = _halvings(fn, _at_most(fn, _at_least(fn, x, -form.exp_limit), form.exp_limit))
-    near_zero = fn.fma(fn.mul(r, r), _polynomial(fn, r, form.exp), r)
-    low, high = _two_scales(fn, n, x)
-    inverse = fn.sub(fn.const(2 * form.bias << form.fraction, n.type), fn.bits(high))
+    r, (low, high) = _exp_parts(fn, x)
+    bits = fn.bits(high)
+    inverse = fn.sub(fn.const(2 * form.bias << form.fraction, bits.type), bits)
     less = fn.sub(low, fn.convert("bitcast", inverse, x.type))
-    return _with_sign(fn, fn.mul(fn.fma(near_zero, low, less), high), x)
+    return _with_sign(fn, fn.mul(fn.fma(_expm1(fn, r), low, less), high), x)
 
 
 def sigmoid(fn: Function, x: Value) -> Value:
@@ -318,21 +160,23 @@ def tanh(fn: Function, x: Value) -> Value:
     form = _format(x)
     size = _absolute(fn, x)
     r, n = _halvings(fn, _at_most(fn, fn.add(size, size), form.tanh_limit))
-    near_zero = fn.fma(fn.mul(r, r), _polynomial(fn, r, form.exp), r)
     biased = fn.sub(n, fn.const(form.bias, n.type))
     scale = fn.binary("shl", biased, fn.const(form.fraction, n.type))
     scale = fn.convert("bitcast", scale, x.type)
-    m = fn.fma(near_zero, scale, fn.sub(scale, fn.const(1.0, x.type)))
+    m = fn.fma(_expm1(fn, r), scale, fn.sub(scale, fn.const(1.0, x.type)))
     return _with_sign(fn, fn.div(m, fn.add(m, fn.const(2.0, x.type))), x)
 
 
 def sech2(fn: Function, x: Value) -> Value:
     """1/cosh² x = 4e/(1 + e)² with e = exp(−2|x|), tanh's derivative; scaled last, to underflow."""
     size = _absolute(fn, x)
-    near_one, *scales = _exp_parts(fn, fn.neg(fn.add(size, size)), sign=-1, closer=True)
+    r, scales = _exp_parts(fn, fn.neg(fn.add(size, size)), sign=-1)
+    one = fn.const(1.0, x.type)
+    near_one = fn.add(_expm1(fn, r), one)
     e = _scaled(fn, near_one, scales)
-    square = fn.fma(e, fn.add(e, fn.const(2.0, x.type)), fn.const(1.0, x.type))
-    return _scaled(fn, fn.div(fn.mul(near_one, fn.const(4.0, x.type)), square), scales)
+    square = fn.fma(e, fn.add(e, fn.const(2.0, x.type)), one)
+    quotient = fn.div(fn.mul(near_one, fn.const(4.0, x.type)), square)
+    return _scaled(fn, quotient, scales)
 
 
 def sinh(fn: Function, x: Value) -> Value:
@@ -354,8 +198,8 @@ def cosh(fn: Function, x: Value) -> Value:
 
 def _half_exp(fn: Function, x: Value) -> Value:
     """eˣ/2 for x ≥ 0, also where eˣ overflows and its half does not."""
-    near_one, *scales = _exp_parts(fn, x, sign=1)
-    return _scaled(fn, fn.mul(near_one, fn.const(0.5, x.type)), scales)
+    r, scales = _exp_parts(fn, x, sign=1)
+    return _scaled(fn, fn.mul(_near_one(fn, r), fn.const(0.5, x.type)), scales)
 
 
 # -- logarithms -------------------------------------------------------------------------------
@@ -498,17 +342,21 @@ def _square(fn: Function, x: Value) -> tuple[Value, Value]:
 
 
 def _erfc(fn: Function, size: Value, fits: Format) -> Value:
-    """erfc of x ≥ ½ as exp(−x²)·Q(t)/(1 + 2x), scaled last, so that it underflows smoothly."""
+    """erfc of x ≥ ¾ as exp(−x²)·Q(t)/(1 + 2x), scaled last, so that it underflows smoothly."""
     x = _at_most(fn, size, fits.erfc_limit)
-    centre = fn.const(fits.erfc_centre, x.type)
+    one, centre = fn.const(1.0, x.type), fn.const(fits.erfc_centre, x.type)
     t = fn.div(fn.sub(x, centre), fn.add(x, centre))
-    below = fn.add(fn.add(x, x), fn.const(1.0, x.type))
+    double = fn.add(x, x)
+    below = fn.add(double, one)
+    # The constant term comes last: every step of Estrin's scheme would round it.
+    series = fn.fma(t, _polynomial(fn, t, fits.erfc[1:]), fn.const(fits.erfc[0], x.type))
+    quotient = fn.div(series, below)
     square, lost = _square(fn, x)
-    near_one, *scales = _exp_parts(
-        fn, fn.neg(square), fn.neg(lost), sign=-1, closer=True, fits=fits
-    )
-    quotient = fn.div(_polynomial(fn, t, fits.erfc), below)
-    return _scaled(fn, fn.mul(near_one, quotient), scales)
+    r, scales = _exp_parts(fn, fn.neg(square), sign=-1)
+    m = _expm1(fn, fn.sub(r, lost), fits)
+    # What 1 + 2x lost in rounding goes with the small part of the exponential.
+    missing = fn.div(fn.sub(double, fn.sub(below, one)), below)
+    return _scaled(fn, fn.fma(quotient, fn.sub(m, missing), quotient), scales)
 
 
 def erfc(fn: Function, x: Value) -> Value:
@@ -518,7 +366,7 @@ def erfc(fn: Function, x: Value) -> Value:
         x = fn.convert("fpext", x, F64.of(x.type.lanes))
     size = _absolute(fn, x)
     one = fn.const(1.0, x.type)
-    is_near = fn.compare("olt", size, fn.const(0.5, x.type))
+    is_near = fn.compare("olt", size, fn.const(0.75, x.type))
     right = fn.select(is_near, fn.sub(one, _erf_near(fn, size, fits)), _erfc(fn, size, fits))
     left = fn.sub(fn.const(2.0, x.type), right)
     negative = fn.compare("olt", x, fn.const(0.0, x.type))
@@ -693,10 +541,8 @@ def power(fn: Function, x: Value, y: Value) -> Value:
     magic = fn.const(_magic(DOUBLE) + DOUBLE.bias, kind)
     shifted = fn.add(v, magic)
     r = fn.mul(fn.sub(v, fn.sub(shifted, magic)), fn.const(math.log(2), kind))
-    linear = fn.add(r, one)
-    near_one = fn.fma(fn.mul(r, r), _polynomial(fn, r, SINGLE.exp), linear)
     bits = fn.binary("shl", fn.bits(shifted), fn.const(DOUBLE.fraction, kind.as_int))
-    result = fn.mul(near_one, fn.convert("bitcast", bits, kind))
+    result = fn.mul(_near_one(fn, r, SINGLE), fn.convert("bitcast", bits, kind))
     # Sign and domain of a negative base. Every float32 from 2^31 on is an even whole number.
     whole, even = _is_whole(fn, exponent), _is_whole(fn, fn.mul(exponent, fn.const(0.5, kind)))
     odd = fn.binary("and", whole, fn.binary("xor", even, fn.const(True, even.type)))

@@ -99,8 +99,7 @@ def _convert(fn: Function, source: DType, dtype: DType, a: Value, kind: Type) ->
     if source.kind == "f" and dtype.kind == "f":
         return fn.convert("fpext" if kind.bits > a.type.bits else "fptrunc", a, kind)
     if source.kind == "f":
-        name = "fptosi" if dtype.kind == "i" else "fptoui"
-        return fn.call(f"llvm.{name}.sat.{kind.suffix}.{a.type.suffix}", kind, [a])
+        return _whole(fn, a, np.iinfo(dtype), kind)
     if dtype.kind == "f":
         return fn.convert("sitofp" if source.kind == "i" else "uitofp", a, kind)
     if kind.bits == a.type.bits:
@@ -108,6 +107,23 @@ def _convert(fn: Function, source: DType, dtype: DType, a: Value, kind: Type) ->
     if kind.bits < a.type.bits:
         return fn.convert("trunc", a, kind)
     return fn.convert("sext" if source.kind == "i" else "zext", a, kind)
+
+
+def _whole(fn: Function, a: Value, limits: Any, kind: Type) -> Value:
+    """A float without its fraction; the nearest integer that fits where it does not, 0 of NaN.
+
+    LLVM leaves the conversion of what does not fit undefined, so that is converted as 0. Its own
+    saturating conversion means the same, but is written lane by lane for lack of an instruction.
+    """
+    low, high = fn.const(limits.min, a.type), fn.const(2.0 * (limits.max // 2 + 1), a.type)
+    too_high = fn.compare("oge", a, high)
+    inside = fn.binary("and", fn.compare("oge", a, low), fn.compare("olt", a, high))
+    fitting = fn.select(inside, a, fn.const(0, a.type))
+    whole = fn.convert("fptosi" if limits.min else "fptoui", fitting, kind)
+    whole = fn.select(too_high, fn.const(limits.max, kind), whole)
+    if limits.min:
+        whole = fn.select(fn.compare("olt", a, low), fn.const(limits.min, kind), whole)
+    return whole
 
 
 _METHODS: Mapping[str, Callable[..., Value]] = {

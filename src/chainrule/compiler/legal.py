@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from .graph import Graph, Node
 from .views import VIEWS, Source, sources, unit_reshape
 
-__all__ = ["copied", "legal", "orders"]
+__all__ = ["copied", "legal", "orders", "together"]
 
 Order = tuple[int, ...]  # the axes of an array from the slowest to the fastest in memory
 LONG = 1 << 14  # elements that one loop may add up: longer sums are taken in two
@@ -156,16 +156,16 @@ def orders(graph: Graph, bound: Sequence[int | None]) -> dict[int, Order]:
         found[root] = tuple(sorted(range(len(axes)), key=lambda a: axes[a]))  # type: ignore[arg-type, return-value]
         settled.add(root)
     # What moves together lies alike: an optimiser's slots follow the parameter that they belong to.
-    together = _together(graph, origin)
-    leaders = {together(number): found[number] for number in settled}
+    leader = together(graph, origin)
+    leaders = {leader(number): found[number] for number in settled}
     for number in states - settled:
-        order = leaders.get(together(number))
+        order = leaders.get(leader(number))
         if order is not None and len(order) == len(found[number]):
             found[number] = order
     return found
 
 
-def _together(graph: Graph, origin: Sequence[Source]) -> Callable[[int], int]:
+def together(graph: Graph, origin: Sequence[Source]) -> Callable[[int], int]:
     """Classes of arrays that meet element by element, as a function to their representative."""
     parent = list(range(len(graph.nodes)))
 

@@ -101,6 +101,9 @@ class Cursor:
         scaled: dict[int, Value] = {}
         for access, place in self.at.items():
             stride = access.strides[axis] * factor
+            panel = getattr(access, "panel", 0)
+            if panel and axis == len(access.strides) - 1 and not isinstance(index, int):
+                stride = panel
             if stride == 0 or (isinstance(index, int) and index == 0):
                 other.at[access] = place
                 continue

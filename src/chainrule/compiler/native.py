@@ -176,11 +176,17 @@ class Library:
         self._engine, self.names, self.timings = engine, names, timings
 
     def address(self, name: str) -> int:
-        """Where the function begins, for `ctypes.CFUNCTYPE(…)(address)`."""
+        """Where the function begins; valid no longer than this library lives."""
         if name not in self.names:
             # LLVM would look on among the whole process' functions.
             raise unknown("compiled function", name, sorted(self.names))
         return int(self._engine.get_function_address(name))
+
+    def function(self, name: str, result: Any, *arguments: Any) -> Any:
+        """The function as `ctypes` calls it, of these types; it keeps the library alive."""
+        made: Any = ctypes.CFUNCTYPE(result, *arguments)(self.address(name))
+        made.library = self
+        return made
 
 
 def load(object: bytes) -> Library:
@@ -233,14 +239,13 @@ def _key(ir: str, target: Target) -> str:
     """What the object depends on: another text, machine or version makes another one."""
     import llvmlite
 
-    from .. import __version__
-
-    versions = (str(llvmlite.__version__), str(_llvm().llvm_version_info), __version__)
+    ours = sys.modules[__name__.partition(".")[0]].__version__
+    versions = (str(llvmlite.__version__), str(_llvm().llvm_version_info), ours)
     return disk.key_of(ir, target.triple, target.cpu, target.features, str(OPT), *versions)
 
 
 def _resolve(name: str) -> None:
-    """See that LLVM finds a function of the system: it ends the process where it does not."""
+    """See that LLVM finds a function of the system; else its call would lead nowhere."""
     llvm = _llvm()
     if llvm.address_of_symbol(name):
         return
@@ -268,7 +273,7 @@ def _symbols(object: bytes) -> tuple[frozenset[str], frozenset[str]]:
         read = {b"\x7fELF": _elf_symbols, b"\xcf\xfa\xed\xfe": _macho_symbols}[object[:4]]
         for name, there in read(object):
             (defined if there else wanted).add(name)
-    except (KeyError, struct.error, IndexError, ValueError):
+    except (KeyError, struct.error, IndexError, ValueError, OverflowError):
         raise CompileError("the object is no whole ELF or Mach-O file; compile it anew") from None
     return frozenset(defined), frozenset(wanted)
 
@@ -295,6 +300,8 @@ def _macho_symbols(object: bytes) -> Iterator[tuple[str, bool]]:
     place = 32
     for _ in range(count):
         command, length = struct.unpack_from("<II", object, place)
+        if length < 8:
+            raise ValueError("a command without end")
         if command == 2:  # LC_SYMTAB
             start, number, names = struct.unpack_from("<III", object, place + 8)
             for k in range(number):

@@ -16,12 +16,15 @@ import numpy as np
 
 from .graph import Graph, Shape
 from .groups import ALONE, LAZY, REDUCTIONS, Group, group
-from .legal import legal
+from .legal import legal, together
+from .target import KINDS, Kind
 from .views import VIEWS, Source, sources, strided, unit_reshape
 
 __all__ = ["Access", "Array", "Kernel", "Lane", "Plan", "Stream", "plan"]
 
 LINE = 64  # bytes: of a cache line, and of the widest vector
+NEAR = 16_384  # bytes of a panel that stay in the first cache beside what else a tile reads
+CHUNK = 20_000.0  # nanoseconds of work in a piece that a thread takes
 
 
 class Stream(NamedTuple):
@@ -32,11 +35,16 @@ class Stream(NamedTuple):
 
 
 class Access(NamedTuple):
-    """Where the element at index (i, j, …) of a domain lies: array, offset, strides, in elements."""
+    """Where the element at index (i, j, …) of a domain lies: array, offset, strides, in elements.
+
+    With `panel` the last axis comes in panels as wide as a tile: inside one its stride is 1, from
+    panel to panel it is `panel` for each column.
+    """
 
     array: int
     offset: int
     strides: tuple[int, ...]
+    panel: int = 0
 
 
 @dataclass(eq=False)
@@ -56,6 +64,7 @@ class Array:
     last: int = -1
     value: Any = None  # of a constant
     stream: Stream = field(default_factory=Stream)
+    panels: tuple[int, int] = (-1, 0)  # the axis that comes in panels, and their width
 
     @property
     def bytes(self) -> int:
@@ -72,6 +81,8 @@ class Kernel:
     stores: list[int] = field(default_factory=list)  # the members whose values leave the kernel
     operands: dict[int, Access] = field(default_factory=dict)  # of a product: 0 and 1
     copy: tuple[Access, Access] | None = None  # of a pack: from, to
+    packs: Access | None = None  # the operand as it was
+    packed: Access = Access(-1, 0, ())  # and as it is then
     flops: int = 0
     bytes: int = 0
 
@@ -116,7 +127,13 @@ class Plan:
         for axis, stride, n in zip(axes, strides, self.graph.nodes[number].shape, strict=True):
             if axis >= 0 and n != 1:
                 there[axis] = stride
-        return Access(self.home[root], offset, tuple(there))
+        array = self.arrays[self.home[root]]
+        along, _ = array.panels
+        panel = 0
+        if along >= 0:
+            kept = array.shape[1 - along]
+            panel = kept if there[-1] == 1 else -kept
+        return Access(self.home[root], offset, tuple(there), panel)
 
     @property
     def work(self) -> float:
@@ -139,21 +156,20 @@ def plan(
     graph: Graph,
     bound: Sequence[int | None] | None = None,
     streams: Mapping[str, Sequence[Stream]] | None = None,
-    lanes: int = 8,
+    kind: Kind = KINDS["avx2"],
 ) -> Plan:
     """The schedule of a simplified graph.
 
     `bound[k]` is the input whose memory output k takes over (a state of a loop); `streams` says of
-    "inputs" and "outputs" how they move from step to step. `lanes` is the width of a vector of
-    float32.
+    "inputs" and "outputs" how they move from step to step. `kind` is the machine's.
     """
     bound = list(bound) if bound is not None else [None] * len(graph.outputs)
     lawful, orders = legal(graph, bound)
     try:
-        return _Planner(lawful, bound, orders, streams or {}, lanes).run()
+        return _Planner(lawful, bound, orders, streams or {}, kind).run()
     except _StateCircle as circle:
         lawful, orders = legal(_apart(graph, circle.outputs), bound)
-        return _Planner(lawful, bound, orders, streams or {}, lanes).run()
+        return _Planner(lawful, bound, orders, streams or {}, kind).run()
 
 
 def _apart(graph: Graph, outputs: Sequence[int]) -> Graph:
@@ -174,9 +190,10 @@ class _Planner:
         bound: list[int | None],
         orders: Mapping[int, tuple[int, ...]],
         streams: Mapping[str, Sequence[Stream]],
-        lanes: int,
+        kind: Kind,
     ) -> None:
-        self.graph, self.bound, self.orders, self.lanes = graph, bound, orders, lanes
+        self.graph, self.bound, self.orders, self.kind = graph, bound, orders, kind
+        self.lanes = kind.vector_bytes // 4
         self.streams = streams
         self.sources = sources(graph)
         self.lazy = _lazy(graph, self.sources)
@@ -187,7 +204,7 @@ class _Planner:
         member = {n: g for g in groups for n in g.members}
         reads = {id(g): self._reads(g) for g in groups}
         stored = self._stored(member, reads)
-        self._inputs()
+        self._inputs(self._paneled(groups, reads))
         self._outputs(member, stored)
         self._temporaries(groups, stored)
         ordered = self._sorted(groups, reads, stored)
@@ -261,13 +278,80 @@ class _Planner:
         self.made.home[number] = array.number
         return array
 
-    def _inputs(self) -> None:
+    def _paneled(
+        self, groups: Sequence[Group], reads: Mapping[int, Any]
+    ) -> dict[int, tuple[int, int]]:
+        """The states that lie in panels as products read them: (the axis cut, the panels' width).
+
+        Only where every other reader and the writer is a product whose columns are these panels.
+        """
+        states = {self.graph.inputs[i] for i in self.bound if i is not None}
+        written = {
+            self.graph.outputs[k]: self.graph.inputs[i]
+            for k, i in enumerate(self.bound)
+            if i is not None
+        }
+        leader = together(self.graph, self.sources)
+        cut: dict[int, tuple[int, int]] = {}  # class -> columns' axis, width
+        barred: set[int] = set()
+        for node in self.graph.nodes:
+            if node.op == "matmul":
+                root, axes = self.sources[node.inputs[1]]
+                shape = self.graph.nodes[root].shape
+                if root in states and len(shape) == 2 and 1 not in shape and axes in ((0, 1), (1, 0)):
+                    column = axes.index(1)
+                    cut.setdefault(leader(root), (column, self._wide(shape[column], node)))
+                if self.sources[node.inputs[0]].root in states:
+                    barred.add(leader(self.sources[node.inputs[0]].root))
+
+        def demand(one: Group, state: int, axes: Sequence[int] | None) -> None:
+            column, width = cut.get(leader(state), (-1, 0))
+            fits = (
+                column >= 0
+                and axes is not None
+                and one.kind == "matmul"
+                and len(one.domain) == 2
+                and axes[column] == 1
+                and axes[1 - column] == 0
+                and width == self._wide(one.domain[1], self.graph.nodes[one.members[0]])
+            )
+            if not fits:
+                barred.add(leader(state))
+
+        for one in groups:
+            for number, root, axes in reads[id(one)]:
+                if root in states and self.graph.nodes[number].op != "matmul":
+                    demand(one, root, axes)
+            for number in one.members:
+                if number in written:
+                    demand(one, written[number], one.place[number])
+        return {
+            state: cut[leader(state)]
+            for state in states
+            if leader(state) in cut and leader(state) not in barred
+        }
+
+    def _wide(self, columns: int, node: Any) -> int:
+        """The width of a product's panels."""
+        lanes = self.kind.vector_bytes // node.dtype.itemsize
+        return self.kind.tile(columns, lanes)[1] * lanes
+
+    def _inputs(self, paneled: Mapping[int, tuple[int, int]]) -> None:
         """Arrays of inputs and constants."""
         states = {i for i in self.bound if i is not None}
         streams = self.streams.get("inputs", ())
         for i, number in enumerate(self.graph.inputs):
             node = self.graph.nodes[number]
-            if i in states:
+            if number in paneled:
+                column, width = paneled[number]
+                kept = node.shape[1 - column]
+                strides = (1, width) if column == 0 else (width, 1)
+                length = -(-node.shape[column] // width) * width * kept
+                self._array(
+                    number, strides, length, kind="state", slot=i, padded=True,
+                    panels=(column, width),
+                )  # fmt: skip
+            elif i in states:
                 strides, length = self._laid(number, self.orders[number], whole=False)
                 self._array(number, strides, length, kind="state", slot=i, padded=True)
             else:
@@ -427,27 +511,56 @@ class _Planner:
         depth = self.graph.nodes[node.inputs[0]].shape[-1]
         kernel.flops = 2 * math.prod(node.shape) * depth
         b = kernel.operands[1]
-        if n > 1 and b.strides[-1] != 1:
+        if b.panel > 0:
+            return
+        if n > 1 and (b.panel or b.strides[-1] != 1 or self._far(b, m, n, depth, node.dtype.itemsize)):
             kernel.operands[1] = self._packed(node.inputs[1], b)
 
+    def _far(self, b: Access, m: int, n: int, depth: int, size: int) -> bool:
+        """Whether rows of an operand lie so far apart that a panel of it does not stay near."""
+        lanes = self.kind.vector_bytes // size
+        panel = self.kind.tile(n, lanes)[1] * lanes
+        near = depth * panel * size <= NEAR and b.strides[-2] * size % 4096
+        return m >= 24 and n > panel and not near
+
     def _packed(self, source: int, old: Access) -> Access:
-        """A copy of an operand with its last axis next to each other."""
-        made, shape = self.made, self.graph.nodes[source].shape
+        """A copy of an operand in panels as wide as a tile, each in one piece."""
+        made, node = self.made, self.graph.nodes[source]
         for kernel in made.kernels:
-            if kernel.copy is not None and kernel.copy[0] == old:
-                return kernel.copy[1]
-        strides, length = self._laid(source, range(len(shape)), whole=False)
+            if kernel.copy is not None and kernel.packs == old:
+                return kernel.packed
+        *batch, depth, columns = node.shape
+        lanes = self.kind.vector_bytes // node.dtype.itemsize
+        wide = self.kind.tile(columns, lanes)[1] * lanes
+        panels = -(-columns // wide)
+        one = panels * depth * wide
+        steps = [one * math.prod(batch[k + 1 :]) for k in range(len(batch))]
         array = Array(
-            len(made.arrays), self.graph.nodes[source].dtype, shape, strides, length, "arena",
-            padded=True,
+            len(made.arrays), node.dtype, node.shape, (*steps, wide, 1), one * math.prod(batch),
+            "arena", padded=True,
         )  # fmt: skip
         made.arrays.append(array)
-        new = Access(array.number, 0, strides)
-        one = Group("pack", shape)
-        axis = max(range(len(shape)), key=lambda a: (old.strides[a] > 1) * shape[a])
-        kernel = Kernel(len(made.kernels), one, axis, copy=(old, new))
-        kernel.bytes = 2 * array.bytes
-        made.kernels.append(kernel)
+        new = Access(array.number, 0, array.strides, depth)
+        *outer, s_depth, s_column = old.strides
+        inner = made.arrays[old.array].panels[1] if old.panel else depth
+        for down, d_count, d_width in _segments(depth, inner):
+            for first, count, width in _segments(columns, wide):
+                jump = -old.panel * inner if old.panel else 0  # from one of its panels to the next
+                start = old.offset + first * s_column + (down // inner) * jump
+                origin = Access(
+                    old.array, start, (*outer, wide * s_column, jump, s_depth, s_column)
+                )
+                target = Access(
+                    array.number, first * depth + down * wide,
+                    (*steps, wide * depth, inner * wide, wide, 1),
+                )  # fmt: skip
+                domain = (*batch, count, d_count, d_width, width)
+                # Chunks are panels, or runs of rows of the only one.
+                axis = max(range(len(domain) - 1), key=lambda a: (domain[a] > 1, -a))
+                one_ = Group("pack", domain)
+                kernel = Kernel(len(made.kernels), one_, axis, copy=(origin, target))
+                kernel.packs, kernel.packed, kernel.bytes = old, new, 2 * array.bytes
+                made.kernels.append(kernel)
         return new
 
     # -- phases --------------------------------------------------------------------------------
@@ -565,11 +678,13 @@ class _Planner:
         for several in self.made.phases:
             for one in several:
                 work = sum(_time(k) for k in one.kernels)
-                pieces = max(1, min(64, int(work / 8000), one.rows))
-                # Pieces below a dozen leave one core waiting for the other's last one.
-                chunk = -(-one.rows // pieces)
+                pieces = max(1, min(64, int(work / CHUNK)))
                 grain = max(_grain(k, self.lanes) for k in one.kernels)
-                one.chunk = min(one.rows, -(-chunk // grain) * grain)
+                chunk = max(grain, -(-one.rows // pieces))
+                # Pieces of one height: a last short one would leave a core waiting.
+                pieces = max(1, round(one.rows / (-(-chunk // grain) * grain)))
+                pieces += pieces % 2 if pieces > 1 else 0
+                one.chunk = min(one.rows, -(-(-(-one.rows // pieces)) // _step(one)) * _step(one))
 
     # -- memory --------------------------------------------------------------------------------
 
@@ -603,6 +718,13 @@ class _StateCircle(Exception):
     def __init__(self, outputs: Sequence[int]) -> None:
         super().__init__(outputs)
         self.outputs = list(outputs)
+
+
+def _segments(length: int, width: int) -> list[tuple[int, int, int]]:
+    """(first, how many, how wide): whole panels, then the rest."""
+    full, rest = divmod(length, width)
+    found = [(0, full, width), (full * width, 1, rest)]
+    return [(first, count, wide) for first, count, wide in found if count and wide]
 
 
 def _merged(several: list[Lane], phase: list[Lane], lane: dict[int, Lane]) -> Lane:
@@ -659,11 +781,21 @@ def _chunk_axis(one: Group) -> int | None:
 
 
 def _grain(kernel: Kernel, lanes: int) -> int:
-    """Rows come in multiples of this many."""
+    """The fewest rows worth a chunk: a product reads all of its second operand for each."""
+    if kernel.group.kind == "matmul" and kernel.axis == len(kernel.group.domain) - 2:
+        return 24
+    return _columns(kernel, lanes)
+
+
+def _columns(kernel: Kernel, lanes: int) -> int:
+    """Where chunks run along vectors they must end with one."""
     alone = [d for d, n in enumerate(kernel.group.domain) if n != 1]
-    if kernel.group.kind == "reduce" or len(alone) == 1:
-        return 4 * lanes
-    return 2 if kernel.group.kind == "matmul" else 1
+    return 8 * lanes if kernel.group.kind == "reduce" or len(alone) == 1 else 1
+
+
+def _step(lane: Lane) -> int:
+    """Chunks are a multiple of this."""
+    return max(_columns(k, 8) for k in lane.kernels)
 
 
 def _lines(size: int) -> int:

@@ -60,21 +60,10 @@ class _Product:
         """Whether chunks are rows of the product, not whole products of a batch."""
         return self.kernel.axis == self.batch
 
-    def shape(self) -> tuple[int, int]:
-        """Rows and vectors of the register tile that wastes least of the columns."""
-        best = min(
-            self.module.target.kind.tiles,
-            key=lambda tile: (
-                -(-self.n // (tile[1] * self.lanes)) * tile[1],
-                abs(tile[0] - 6),
-            ),
-        )
-        return best
-
     def write(self) -> None:
         """The kernel: panels of columns outside, tiles of rows inside, so that a panel stays warm."""
         fn = kernel_function(self.module, self.name)
-        most, vectors = self.shape()
+        most, vectors = self.module.target.kind.tile(self.n, self.lanes)
         lo, hi = fn.arguments[1], fn.arguments[2]
         panel = vectors * self.lanes
         full, rest = divmod(self.n, panel)
@@ -184,7 +173,8 @@ class _Product:
         """The address of an operand's element at some of its axes, 0 at the others."""
         kind = stored_type(self.plan.arrays[access.array].dtype)
         place: Value = fn.const(access.offset, I64)
-        for index, stride in zip(indices, access.strides, strict=True):
+        steps = (*access.strides[:-1], access.panel or access.strides[-1])
+        for index, stride in zip(indices, steps, strict=True):
             if index is None or stride == 0:
                 continue
             step = index if stride == 1 else fn.mul(index, fn.const(stride, I64))

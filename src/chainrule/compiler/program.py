@@ -201,7 +201,7 @@ class Program:
         cache: bool = True,
     ) -> None:
         self.target = target or host()
-        self.plan = plan(graph, lanes=self.target.lanes(32))
+        self.plan = plan(graph, kind=self.target.kind)
         self.graph = self.plan.graph
         module = Module(self.target)
         write_entry(module, write_step(module, self.plan, "k"), "entry")

@@ -5,6 +5,7 @@ One pass in order: a node's inputs are simplified before it, so a rule looks onl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -55,8 +56,13 @@ def simplify(graph: Graph) -> Graph:
     number: list[int] = []
     for node in graph.nodes:
         inputs = tuple([number[k] for k in node.inputs])
-        number.append(work.enter(replace(node, inputs=inputs)))
+        number.append(work.enter(_on(node, inputs)))
     return _living(work.out, [number[k] for k in graph.inputs], [number[k] for k in graph.outputs])
+
+
+def _on(node: Node, inputs: tuple[int, ...]) -> Node:
+    """A node like this one on other inputs."""
+    return Node(node.op, inputs, node.params, node.shape, node.dtype, node.label, node.origin)
 
 
 class _Work:
@@ -77,7 +83,7 @@ class _Work:
         folded = self._folded(node)
         if folded is not None:
             return self.enter(folded)
-        key = (node.op, node.inputs, _key(node.params))
+        key = (node.op, node.inputs, _key(node.params) if node.params else ())
         found = self.known.get(key)
         if found is not None:
             return self._named(found, node)
@@ -106,11 +112,13 @@ class _Work:
 
     def _folded(self, node: Node) -> Node | None:
         """The node's value as a constant, where all that it reads is constant."""
-        if node.op in ("constant", "broadcast_to", "call") or node.size > LARGEST:
+        nodes = self.out.nodes
+        for k in node.inputs:
+            if nodes[k].op != "constant":
+                return None
+        if node.op in ("constant", "broadcast_to", "call") or math.prod(node.shape) > LARGEST:
             return None
-        sources = [self.out.nodes[k] for k in node.inputs]
-        if not sources or any(x.op != "constant" for x in sources):
-            return None
+        sources = [nodes[k] for k in node.inputs]
         operands = [evaluated(x, ()) for x in sources]
         try:
             with np.errstate(all="ignore"):
@@ -170,7 +178,7 @@ class _Work:
         node = self.out.nodes[number]
         if node.op == "broadcast_to":
             return self.is_all(node.inputs[0], value)
-        if node.op != "constant" or node.size != 1:
+        if node.op != "constant" or math.prod(node.shape) != 1:
             return False
         there = node.params["value"].reshape(())[()]
         return bool(there == value) and bool(np.signbit(there) == np.signbit(value))
@@ -210,7 +218,7 @@ def _living(graph: Graph, inputs: list[int], outputs: list[int]) -> Graph:
     for number, node in enumerate(graph.nodes):
         if number in alive:
             moved[number] = len(out.nodes)
-            out.nodes.append(replace(node, inputs=tuple([moved[k] for k in node.inputs])))
+            out.nodes.append(_on(node, tuple([moved[k] for k in node.inputs])))
     out.inputs = [moved[k] for k in inputs]
     out.outputs = [moved[k] for k in outputs]
     return out
@@ -316,6 +324,20 @@ def _reshapes(work: _Work, node: Node) -> int | None:
     return work.make(node, "reshape", inner.inputs, {"shape": node.shape})
 
 
+@_rule("reshape", "a reduced axis of length 1 may stay or go")
+def _reduction_in_shape(work: _Work, node: Node) -> int | None:
+    inner = work.node(node.inputs[0])
+    if inner.op not in ("sum", "max", "min"):
+        return None
+    before, axes = work.node(inner.inputs[0]).shape, inner.params["axis"]
+    kept = tuple([1 if k in axes else n for k, n in enumerate(before)])
+    gone = tuple([n for k, n in enumerate(before) if k not in axes])
+    if node.shape not in (kept, gone):
+        return None
+    params = {"axis": axes, "keepdims": node.shape == kept}
+    return work.make(node, inner.op, inner.inputs, params)
+
+
 @_rule("broadcast_to", "the same element is repeated")
 def _broadcasts(work: _Work, node: Node) -> int | None:
     (x,) = node.inputs
@@ -392,18 +414,20 @@ def _contrary(work: _Work, node: Node) -> int | None:
 
 @_rule(POINTWISE, "NumPy repeats the operand by itself")
 def _implicit_broadcast(work: _Work, node: Node) -> int | None:
+    if len(node.inputs) == 1 or all(work.node(k).op != "broadcast_to" for k in node.inputs):
+        return None
     inputs = list(node.inputs)
     shapes = [work.node(k).shape for k in inputs]
     for place, k in enumerate(inputs):
         inner = work.inner(k, "broadcast_to")
-        if inner is None or len(inputs) == 1 or work.weak[inner.inputs[0]]:
+        if inner is None or work.weak[inner.inputs[0]]:
             continue
         small = work.node(inner.inputs[0]).shape
         if np.broadcast_shapes(*shapes[:place], small, *shapes[place + 1 :]) == node.shape:
             inputs[place], shapes[place] = inner.inputs[0], small
     if tuple(inputs) == node.inputs:
         return None
-    return work.enter(replace(node, inputs=tuple(inputs)))
+    return work.enter(_on(node, tuple(inputs)))
 
 
 @_rule(_EXACT, "equal elements have equal results, rounded alike")

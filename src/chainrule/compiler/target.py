@@ -21,6 +21,14 @@ class Kind:
     fma: bool
     tiles: tuple[tuple[int, int], ...]
 
+    def tile(self, columns: int, lanes: int) -> tuple[int, int]:
+        """Rows and vectors of the tile that wastes least of so many columns."""
+
+        def waste(tile: tuple[int, int]) -> tuple[int, int]:
+            return -(-columns // (tile[1] * lanes)) * tile[1], abs(tile[0] - 6)
+
+        return min(self.tiles, key=waste)
+
 
 KINDS = {
     kind.name: kind
