@@ -141,6 +141,14 @@ CASES = [
     Case("two dimensions of indices", lambda x: x[np.array([[0, 1], [2, 2]])], (A,)),
     Case("masks", lambda x: (x[A > 0], x[:, V > 0]), (A,)),
     Case("separated indices", lambda x: x[[0, 1], :, [0, 1]], (BATCH,)),
+    Case("traced index", lambda x, k: (x[k], cr.take(x, k, axis=1), x[1:, k]), (A, I)),
+    Case("traced pairs", lambda x, k: (x[np.arange(3), k], x[k, k], x[..., k, :]), (A, I)),
+    Case("traced scalar index", lambda x, k: (x[k], x[:, k], x[1, k], x[k, ::2]), (A, 1)),
+    Case("negative traced index", lambda x, k: x[k - 3], (A, I)),
+    Case("traced index of a plain array", lambda k: cr.take(A, k, axis=0), (I,)),
+    Case("embedding", cr.grad(lambda x, k: cr.sum(x[k] ** 3)), (A, I[[0, 1, 1]])),
+    Case("embedding twice", cr.grad(lambda x, k: cr.sum(cr.grad(lambda z: cr.sum(z[k] ** 3))(x))),
+         (A, I[[0, 1, 1]])),
     Case("numpy index", lambda x: (x[np.int64(1)], x[np.array(1)], x[None, I]), (A,)),
     Case("scatter", lambda v: cr.scatter_add(v, [0, 0, 2, -1], (5,)), (V,)),
     Case("scatter slice", lambda v: cr.scatter_add(v, slice(1, 5), (6,)), (V,)),
@@ -371,6 +379,13 @@ def _if(x: Any) -> Any:
     return x if x > 0 else -x
 
 
+def test_a_traced_index_out_of_range_is_an_error_not_another_element() -> None:
+    traced = trace(lambda x, k: x[np.arange(3), k], (A, I))
+    for wrong in ([0, 1, 4], [0, -5, 0]):
+        with pytest.raises(IndexError):
+            run(traced, (A, np.array(wrong)), STAGES["both"])
+
+
 REFUSED: list[tuple[str, Function, Any, str]] = [
     ("if", _if, 2.0, r"bool\(\).*cr\.where"),
     ("while not", lambda x: not (x > 0), 2.0, r"bool\(\)"),
@@ -385,6 +400,10 @@ REFUSED: list[tuple[str, Function, Any, str]] = [
     ("list index", lambda n: [1, 2][n], 1, r"an index"),
     ("shape", lambda n: np.zeros(3) * cr.reshape(V, (n, 1)), 4, r"an index"),
     ("int of an int", lambda n: int(n), 4, r"int\(\)"),
+    ("slice", lambda n: cr.tensor(V)[:n], 2, r"an index"),
+    ("mask", lambda m: cr.tensor(V)[m], V > 0, r"mask.*cr\.where"),
+    ("indices apart", lambda k: cr.tensor(BATCH)[k, :, k], I[1:], r"side by side"),
+    ("new axis", lambda k: cr.tensor(V)[None, k], I, r"reshape"),
     ("backward", lambda x: (x * x).backward(), 2.0, r"backward\(\).*cr\.grad"),
     ("new tensor", lambda x: cr.tensor(x * 2), 2.0, r"tensor\(\).*stop_gradient"),
     ("parameter", lambda x: float(cr.Parameter(2.0)), 2.0, r"float\(\)"),

@@ -260,7 +260,7 @@ class Tensor:
         return self
 
     def __getitem__(self, index: Any) -> Tensor:
-        return ops.getitem(self, index)  # type: ignore[no-any-return]
+        return (ops.at if state.compiling else ops.getitem)(self, index)  # type: ignore[no-any-return]
 
     def __len__(self) -> int:
         if not self.shape:

@@ -344,6 +344,8 @@ def _getitem(work: _Work, node: Node, inputs: list[int]) -> int | None:
 
 def _scatter_add(work: _Work, node: Node, inputs: list[int]) -> int | None:
     shape = node.shape
+    if "index" not in node.params:
+        return None  # along one axis already, by a traced index
     try:
         index = _Index(shape, node.params["index"])
     except _NotCanonical:

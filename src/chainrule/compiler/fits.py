@@ -1,7 +1,7 @@
 """The constants of exp, log, sin … in float32 and float64: ranges, splits and polynomials.
 
-The polynomials are minimax fits of our own (Remez exchange at 45 digits, then rounded). Beside each
-stands the largest relative error that it leaves in the function it serves, its coefficients rounded.
+The polynomials are minimax fits of our own (Remez exchange at 45 digits, then rounded). Above each
+stands the largest relative error that its rounded coefficients leave in the function it serves.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from .graph import Graph, Node
 from .interpret import slices_of
 from .pointwise import keep_bits, lower
 
-__all__ = ["CHAIN", "Block", "View", "is_move", "lanes_for", "product_group", "views"]
+__all__ = ["RULES", "Block", "View", "is_move", "lanes_for", "product_group", "shuffled", "views"]
 
 Array = np.ndarray[Any, Any]
 Index = np.ndarray[Any, np.dtype[np.int64]]
@@ -136,7 +136,7 @@ class Block:
         node = self.graph.nodes[number]
         if number in self._exprs or self.places[number].root != number:
             return
-        rule = _RULES.get(node.op)
+        rule = RULES.get(node.op)
         if rule is not None:
             self._exprs[number] = rule(self, node)
         elif node.op not in ("input", "constant"):
@@ -505,7 +505,7 @@ def _keep(block: Block, node: Node) -> Expr:
     return keep_bits(block.builder, key, number, float(node.params["rate"]))
 
 
-_RULES: Mapping[str, Callable[[Block, Node], Expr]] = {
+RULES: Mapping[str, Callable[[Block, Node], Expr]] = {
     "sum": _sum,
     "max": _extreme,
     "min": _extreme,

@@ -157,19 +157,21 @@ def plan(
     bound: Sequence[int | None] | None = None,
     streams: Mapping[str, Sequence[Stream]] | None = None,
     kind: Kind = KINDS["avx2"],
+    after: Plan | None = None,
 ) -> Plan:
     """The schedule of a simplified graph.
 
     `bound[k]` is the input whose memory output k takes over (a state of a loop); `streams` says of
     "inputs" and "outputs" how they move from step to step. `kind` is the machine's.
+    A plan `after` another shares its states' memory and has its own behind the other's.
     """
     bound = list(bound) if bound is not None else [None] * len(graph.outputs)
     lawful, orders = legal(graph, bound)
     try:
-        return _Planner(lawful, bound, orders, streams or {}, kind).run()
+        return _Planner(lawful, bound, orders, streams or {}, kind).run(after)
     except _StateCircle as circle:
         lawful, orders = legal(_apart(graph, circle.outputs), bound)
-        return _Planner(lawful, bound, orders, streams or {}, kind).run()
+        return _Planner(lawful, bound, orders, streams or {}, kind).run(after)
 
 
 def _apart(graph: Graph, outputs: Sequence[int]) -> Graph:
@@ -199,7 +201,7 @@ class _Planner:
         self.lazy = _lazy(graph, self.sources)
         self.made = Plan(graph, self.sources, [], [], [], {}, {}, lazy=self.lazy)
 
-    def run(self) -> Plan:
+    def run(self, after: Plan | None) -> Plan:
         groups = group(self.graph, lambda n: n in self.lazy)
         member = {n: g for g in groups for n in g.members}
         reads = {id(g): self._reads(g) for g in groups}
@@ -212,7 +214,7 @@ class _Planner:
             self._kernel(one, stored)
         self._phases(reads)
         self._chunks()
-        self._memory(reads)
+        self._memory(after)
         return self.made
 
     # -- who reads what ------------------------------------------------------------------------
@@ -688,12 +690,15 @@ class _Planner:
 
     # -- memory --------------------------------------------------------------------------------
 
-    def _memory(self, reads: Mapping[int, Any]) -> None:
+    def _memory(self, after: Plan | None) -> None:
         """Places in the arena: states and constants for good, temporaries while they live."""
         made, at = self.made, 0
-        for array in made.arrays:
-            if array.kind in ("state", "constant"):
-                array.offset, at = at, at + _lines(array.bytes)
+        for kind in ("state", "constant"):
+            for array in made.arrays:
+                if array.kind == kind:
+                    array.offset, at = at, at + _lines(array.bytes)
+            if kind == "state" and after is not None:
+                at = max(at, after.arena)
         placed: list[Array] = []
         some = [a for a in made.arrays if a.kind == "arena"]
         base = at
@@ -775,6 +780,8 @@ def _chunk_axis(one: Group) -> int | None:
         wide = [d for d in wide if d < len(one.domain) - 1]
     if one.kind == "reduce":
         return wide[-1] if wide else None
+    if one.kind == "gather":
+        return 0 if wide[:1] == [0] else None
     if one.kind in ALONE:
         return None
     return wide[0] if wide else None

@@ -179,14 +179,36 @@ class Frame:
         for made in plans:
             for array in made.arrays:
                 if array.kind == "constant":
-                    self.view(array)[...] = array.value
+                    self.write(array, array.value)
 
-    def view(self, array: Any) -> np.ndarray[Any, Any]:
-        """An array of the arena, in its own strides."""
+    def _view(self, array: Any) -> np.ndarray[Any, Any]:
+        """An array of the arena in its own strides; one in panels as (panel, row, column)."""
         item = array.dtype.itemsize
         flat = self.arena[array.offset : array.offset + array.bytes].view(array.dtype)
+        column, width = array.panels
+        if column >= 0:
+            return flat.reshape(-1, array.shape[1 - column], width)  # type: ignore[no-any-return]
         strides = tuple(s * item for s in array.strides)
         return np.lib.stride_tricks.as_strided(flat, array.shape, strides)
+
+    def write(self, array: Any, value: Array) -> None:
+        """Copy a value into the arena."""
+        view, (column, width) = self._view(array), array.panels
+        if column < 0:
+            view[...] = value
+            return
+        rows = np.moveaxis(np.asarray(value), column, 1)  # (row, column)
+        for panel, start in enumerate(range(0, rows.shape[1], width)):
+            part = rows[:, start : start + width]
+            view[panel, :, : part.shape[1]] = part
+
+    def read(self, array: Any) -> Array:
+        """A copy of a value in the arena."""
+        view, (column, _) = self._view(array), array.panels
+        if column < 0:
+            return view.copy()
+        whole = view.transpose(1, 0, 2).reshape(view.shape[1], -1)[:, : array.shape[column]]
+        return np.ascontiguousarray(np.moveaxis(whole, 1, column))
 
 
 class Program:

@@ -21,6 +21,7 @@ from ..circuit import Tensor, state
 from ..errors import TraceError
 from ..gradient.tree import leaves, rebuilt
 from ..ops import registry
+from ..ops.gather import Picking
 from .graph import Graph
 
 __all__ = ["Traced", "signature", "trace"]
@@ -295,7 +296,7 @@ def _enter(graph: Graph, node: Tensor, number: Mapping[Tensor, int], birth: int)
     op, params = str(node.op.name), dict(node.params)
     origin = node.group.name if node.group is not None else ""
     sources = [number[x] for x in node.inputs]
-    if registry.get(op) is not node.op:  # a custom gate: nobody else knows its name
+    if registry.get(op) is not node.op and not isinstance(node.op, Picking):  # a custom gate
         opened = _opened(graph, node, sources, origin or op)
         if opened is not None:
             return opened

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Tensor, refuse, state
+from ..circuit import Tensor, refuse, state, vocabulary
 from ..circuit import vocabulary as ops
 from ..errors import ShapeError
+from .gather import gathered_by, is_traced_index
 from .record import Index, composed, operation
 from .reduce import canonical_axes
 
@@ -132,14 +133,13 @@ broadcast_to = _mover(
 # -- indexing ---------------------------------------------------------------------------------
 
 
-_NO_INDEX = "use a plain index, or pick by value: cr.where(cr.equal(index[:, None], range), x, 0)"
-
-
 def _plain_index(one: Any) -> Any:
     """One component of an index, free of tensors and safe from later writes."""
     if isinstance(one, Tensor):
         if state.compiling and one.traced:
-            raise refuse("indexing with a traced tensor", _NO_INDEX)
+            raise refuse(
+                "getitem with a traced index", "write x[index], or cr.take(x, index, axis)"
+            )
         one = one.value
     if isinstance(one, (list, np.ndarray)):
         array = np.array(one)
@@ -215,6 +215,14 @@ scatter_add = operation(
         "array([3., 0.])",
     ),
 )
+
+
+def _at(x: Tensor, index: Any) -> Value:
+    """What x[index] becomes."""
+    return gathered_by(x, index) if is_traced_index(index) else ops.getitem(x, index)
+
+
+vocabulary.enter("at", _at)
 
 # -- joining ----------------------------------------------------------------------------------
 
@@ -376,7 +384,8 @@ def take(x: Value, indices: Any, axis: int | None = None) -> Value:
     axis = canonical_axes(axis, len(np.shape(_value(x))))[0]
     plain = isinstance(indices, (int, np.integer, Tensor))
     chosen = indices if plain else np.asarray(indices)
-    return ops.getitem(_array(x), (slice(None),) * axis + (chosen,))
+    index = (slice(None),) * axis + (chosen,)
+    return _at(_array(x), index)
 
 
 @composed(("cr.pad([1.0], 1)", "array([0., 1., 0.])"))

@@ -1,0 +1,636 @@
+"""Kernels that stand alone do what NumPy does, in any chunks, and touch no memory but their own."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import mmap
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chainrule.compiler import native
+from chainrule.compiler.decompose import decompose
+from chainrule.compiler.emit import I64, PTR, VOID, Module
+from chainrule.compiler.expression import Unsupported
+from chainrule.compiler.graph import Graph
+from chainrule.compiler.groups import Group
+from chainrule.compiler.interpret import interpret
+from chainrule.compiler.memory import ARENA, POINTERS
+from chainrule.compiler.moves import ERROR, MOVES
+from chainrule.compiler.plan import Access, Array, Kernel, Plan
+from chainrule.compiler.target import target_for
+from chainrule.compiler.trace import trace
+from chainrule.compiler.views import VIEWS, sources
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="needs llvmlite")
+
+DTYPES = ["f4", "f8", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "?"]
+rng = np.random.default_rng(0)
+
+
+def values(shape: Any, dtype: str = "f4") -> Any:
+    if dtype == "?":
+        return rng.random(shape) < 0.5
+    if np.dtype(dtype).kind in "iu":
+        low = 0 if np.dtype(dtype).kind == "u" else -100
+        return rng.integers(low, 100, shape).astype(dtype)
+    return rng.normal(size=shape).astype(dtype)
+
+
+# -- running a kernel -----------------------------------------------------------------------------
+
+
+class Memory:
+    """Arrays that a kernel sees: each ends, or begins, where a page does that nobody may touch."""
+
+    def __init__(self, guarded: str = "") -> None:
+        self.guarded, self.kept = guarded, []
+
+    def place(self, array: Any) -> int:
+        """The address of a copy."""
+        size = array.nbytes
+        if not self.guarded:
+            buffer = ctypes.create_string_buffer(size + 64)
+            address = ctypes.addressof(buffer)
+            self.kept.append(buffer)
+        else:
+            page = mmap.PAGESIZE
+            pages = -(-size // page) + 2
+            buffer = mmap.mmap(-1, pages * page)
+            start = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+            protect = ctypes.CDLL(None).mprotect
+            protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+            assert protect(start, page, 0) == 0
+            assert protect(start + (pages - 1) * page, page, 0) == 0
+            address = start + (pages - 1) * page - size if self.guarded == "end" else start + page
+            self.kept.append(buffer)
+        ctypes.memmove(address, array.ctypes.data, size)
+        return address
+
+
+class Program:
+    """One node of a graph as a kernel, everything else of it inputs, constants and views."""
+
+    def __init__(self, graph: Graph, axis: int | None = None, order: Sequence[int] = ()) -> None:
+        (number,) = graph.outputs
+        node = graph.nodes[number]
+        place = tuple(k if n != 1 else -1 for k, n in enumerate(node.shape))
+        group = Group(node.op, node.shape, [number], {number: place})
+        self.plan = Plan(graph, sources(graph), [], [], [], {}, {})
+        for k, other in enumerate(graph.nodes):
+            if other.op == "input":
+                self._array(k, "input", slot=graph.inputs.index(k))
+            elif other.op == "constant" and other.size != 1:
+                self._array(k, "constant", value=other.params["value"])
+            else:
+                assert k == number or other.op in VIEWS or other.op == "constant", other.op
+        self._array(number, "output", order, slot=0)
+        self.kernel = Kernel(0, group, axis, [number])
+        self.order = tuple(order) or tuple(range(len(node.shape)))
+        self.run = built(self.plan, self.kernel)
+
+    def _array(self, number: int, kind: str, order: Sequence[int] = (), **facts: Any) -> None:
+        node = self.plan.graph.nodes[number]
+        strides, step = [0] * len(node.shape), 1
+        for axis in reversed(order or range(len(node.shape))):
+            strides[axis] = step if node.shape[axis] != 1 else 0
+            step *= node.shape[axis]
+        at = sum(a.bytes + 64 for a in self.plan.arrays if a.kind == "constant")
+        facts["offset"] = at if kind == "constant" else 0
+        made = len(self.plan.arrays)
+        self.plan.arrays.append(
+            Array(made, node.dtype, node.shape, tuple(strides), node.size, kind, **facts)
+        )
+        self.plan.home[number] = made
+
+    def __call__(
+        self, inputs: Sequence[Any], chunk: int | None = None, guarded: str = ""
+    ) -> tuple[Any, int]:
+        """The result, and the word for errors."""
+        plan, memory = self.plan, Memory(guarded)
+        node = plan.graph.nodes[plan.graph.outputs[0]]
+        arena = np.zeros(64 + sum(a.bytes + 64 for a in plan.arrays), np.uint8)
+        for array in plan.arrays:
+            if array.kind == "constant":
+                raw = np.ascontiguousarray(array.value).view(np.uint8).reshape(-1)
+                arena[array.offset : array.offset + raw.size] = raw
+        words = np.zeros(POINTERS + len(inputs) + 1, np.int64)
+        words[ARENA] = memory.place(arena)
+        for k, value in enumerate(inputs):
+            words[POINTERS + k] = memory.place(np.ascontiguousarray(value))
+        turned = [node.shape[a] for a in self.order]
+        out = np.full(turned, 85, np.uint8).astype(node.dtype)
+        words[POINTERS + len(inputs)] = memory.place(out)
+        n = 1 if self.kernel.axis is None else node.shape[self.kernel.axis]
+        for lo in range(0, n, chunk or max(n, 1)):
+            self.run(words.ctypes.data, lo, min(n, lo + (chunk or n)), 0, 0)
+        ctypes.memmove(out.ctypes.data, int(words[-1]), out.nbytes)
+        return out.transpose(np.argsort(self.order)), int(words[ERROR])
+
+
+def module_of(plan: Plan, kernel: Kernel, target: Any) -> Module:
+    """A module with the kernel, and a function `entry` that calls it."""
+    module = Module(target)
+    MOVES[kernel.group.kind](module, plan, kernel, "kernel")
+    arguments = [(PTR, "ctx"), (I64, "lo"), (I64, "hi"), (I64, "step"), (I64, "row")]
+    entry = module.function("entry", arguments, internal=False)
+    entry.call("kernel", VOID, entry.arguments)
+    entry.finish()
+    return module
+
+
+def built(plan: Plan, kernel: Kernel) -> Any:
+    module = module_of(plan, kernel, native.host())
+    library = native.build(module.text(), cache=False)
+    prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 4)
+    run = prototype(library.address("entry"))
+    run.library = library  # type: ignore[attr-defined]
+    return run
+
+
+def check(
+    graph: Graph,
+    inputs: Sequence[Any],
+    axes: Sequence[int] = (),
+    orders: Sequence[Sequence[int]] = ((),),
+    guarded: str = "",
+) -> None:
+    """The kernel gives the interpreter's bits: whole, and cut in chunks along each of these axes."""
+    (expected,) = interpret(graph, inputs)
+    shape = graph.nodes[graph.outputs[0]].shape
+    for axis, order in itertools.product([None, *axes], orders):
+        if axis is not None and shape[axis] == 1:
+            continue
+        program = Program(graph, axis, order)
+        for chunk in (None, 1, 3) if axis is not None else (None,):
+            found, error = program(inputs, chunk, guarded)
+            assert error == 0
+            assert found.dtype == expected.dtype
+            np.testing.assert_array_equal(found, expected, err_msg=f"{axis=} {chunk=} {order=}")
+
+
+def view(graph: Graph, number: int, how: str) -> int:
+    """A view of a node of rank 2 with its axes exchanged, turned round, …"""
+    node = graph.nodes[number]
+    if how == "transpose":
+        params: Any = {"axes": (1, 0)}
+        return graph.add("transpose", (number,), params, shape=node.shape[::-1], dtype=node.dtype)
+    if how == "slice":
+        count = tuple(-(-n // 2) for n in node.shape)
+        start = tuple(2 * (n - 1) for n in count)
+        params = {"start": (start[0], 0), "step": (-2, 2), "count": count}
+        return graph.add("slice", (number,), params, shape=count, dtype=node.dtype)
+    if how == "broadcast":
+        shape = (3, *node.shape[1:])
+        start = {"start": (0, 0), "step": (1, 1), "count": (1, node.shape[1])}
+        row = graph.add("slice", (number,), start, shape=(1, node.shape[1]), dtype=node.dtype)
+        return graph.add("broadcast_to", (row,), {"shape": shape}, shape=shape, dtype=node.dtype)
+    return number
+
+
+VIEWS_OF_TWO = ["", "transpose", "slice", "broadcast"]
+
+
+# -- pack -----------------------------------------------------------------------------------------
+
+
+class Pack:
+    """A copy with other strides."""
+
+    def __init__(
+        self, shape: Sequence[int], source: Sequence[int], dtype: str, axis: int | None
+    ) -> None:
+        self.shape, self.dtype = tuple(shape), np.dtype(dtype)
+        rank = len(self.shape)
+        graph = Graph([], [], [])
+        size = int(np.prod(shape))
+        graph.input((size,), dtype)
+        self.order = source
+        strides, step = [0] * rank, 1
+        for a in reversed(source):
+            strides[a] = step
+            step *= shape[a]
+        target = tuple(int(np.prod(shape[k + 1 :])) for k in range(rank))
+        plan = Plan(graph, [], [], [], [], {}, {})
+        plan.arrays = [
+            Array(0, self.dtype, (size,), (1,), size, "input", slot=0),
+            Array(1, self.dtype, self.shape, target, size, "output", slot=0),
+        ]
+        copy = (Access(0, 0, tuple(strides)), Access(1, 0, target))
+        self.kernel = Kernel(0, Group("pack", self.shape), axis, copy=copy)
+        self.plan = plan
+        self.run = built(plan, self.kernel)
+
+    def __call__(self, chunk: int | None = None, guarded: str = "") -> None:
+        memory = Memory(guarded)
+        x = values(int(np.prod(self.shape)), self.dtype.str[1:])
+        words = np.zeros(POINTERS + 2, np.int64)
+        out = np.zeros(self.shape, self.dtype)
+        words[POINTERS:] = memory.place(x), memory.place(out)
+        axis = self.kernel.axis
+        n = 1 if axis is None else self.shape[axis]
+        for lo in range(0, n, chunk or n):
+            self.run(words.ctypes.data, lo, min(n, lo + (chunk or n)), 0, 0)
+        ctypes.memmove(out.ctypes.data, int(words[-1]), out.nbytes)
+        expected = x.reshape([self.shape[a] for a in self.order]).transpose(np.argsort(self.order))
+        np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pack_transposes_every_dtype(dtype: str) -> None:
+    for shape in [(37, 19), (16, 64), (3, 50), (2, 2)]:
+        Pack(shape, (1, 0), dtype, None)()
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(1, 5), (2, 9), (5, 3), (8, 8), (17, 16), (16, 17), (23, 31), (64, 10)]
+)
+def test_pack_at_every_edge(rows: int, columns: int) -> None:
+    for axis in (None, 0, 1):
+        pack = Pack((rows, columns), (1, 0), "f4", axis)
+        for chunk in (None, 7, 16) if axis is not None else (None,):
+            pack(chunk)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_pack_with_batches(order: tuple[int, ...]) -> None:
+    for axis in (None, 0, 1, 2):
+        Pack((3, 10, 21), order, "f4", axis)(8 if axis is not None else None)
+
+
+def test_one_transposition_in_a_module() -> None:
+    pack = Pack((64, 64), (1, 0), "f4", None)
+    module = module_of(pack.plan, pack.kernel, native.host())
+    MOVES["pack"](module, pack.plan, pack.kernel, "second")
+    assert sum(name.startswith("transpose") for name in module.functions) == 1
+
+
+MACHINES = [
+    ("x86_64-unknown-linux-gnu", "znver4", "+avx512f,+avx512vl,+avx512dq,+avx512bw,+avx2,+fma"),
+    ("x86_64-unknown-linux-gnu", "x86-64-v2", "+sse4.2"),
+    ("arm64-apple-darwin", "apple-m1", "+neon"),
+]
+
+
+@pytest.mark.parametrize(("triple", "cpu", "features"), MACHINES)
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "i1"])
+def test_other_machines_transpose_in_registers(
+    triple: str, cpu: str, features: str, dtype: str
+) -> None:
+    pack = Pack((64, 64), (1, 0), dtype, None)
+    target = target_for(triple, cpu, features)
+    text = native.assembly_of(module_of(pack.plan, pack.kernel, target).text(), target)
+    assert len(text) > 500
+
+
+# -- gather and scatter ---------------------------------------------------------------------------
+
+
+def picking(
+    shape: Sequence[int],
+    index: Any,
+    axis: int,
+    dtype: str = "f4",
+    how: str = "",
+    given: bool = True,
+) -> tuple[Graph, list[Any]]:
+    """A gather; its index an input, or a constant."""
+    graph = Graph()
+    x = graph.input(tuple(shape), dtype)
+    source = view(graph, x, how) if how else x
+    before = graph.nodes[source].shape
+    position = graph.input(index.shape, index.dtype) if given else graph.constant(index)
+    out = (*before[:axis], *index.shape, *before[axis + 1 :])
+    number = graph.add("gather", (source, position), {"axis": axis}, shape=out, dtype=dtype)
+    graph.outputs = [number]
+    return graph, [values(shape, dtype), *([index] if given else [])]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gather_every_dtype(dtype: str) -> None:
+    index = rng.integers(-6, 6, 9)
+    for axis in (0, 1):
+        check(*picking((6, 6), index, axis, dtype), axes=(0, 1))
+
+
+@pytest.mark.parametrize("how", VIEWS_OF_TWO)
+def test_gather_from_views(how: str) -> None:
+    index = np.array([0, 2, 1, 1, -1])
+    for axis in (0, 1):
+        check(*picking((7, 9), index, axis, "f4", how), axes=(0, 1), orders=[(0, 1), (1, 0)])
+
+
+@pytest.mark.parametrize("kind", ["i1", "u1", "i2", "i4", "u4", "i8"])
+def test_gather_by_every_integer(kind: str) -> None:
+    low = 0 if kind[0] == "u" else -5
+    check(*picking((5, 3), rng.integers(low, 5, (4, 3)).astype(kind), 0), axes=(0, 1, 2))
+
+
+def test_gather_in_the_middle_by_constants() -> None:
+    index = np.array([[3, 0], [1, 1], [2, 2]])
+    check(*picking((2, 4, 5), index, 1, given=False), axes=(0, 1, 2, 3))
+    check(*picking((2, 4, 5), -index, 1, given=False), axes=(1, 3))
+    check(*picking((2, 4, 5), index[:0], 1, given=False))
+
+
+def test_getitem_as_it_is_traced() -> None:
+    def pick(x: Any) -> Any:
+        return x[np.arange(12), np.arange(12) % 5]
+
+    x = values((12, 5))
+    check(decompose(trace(pick, [x]).graph), [x], axes=(0,))
+
+
+def adding(
+    shape: Sequence[int], index: Any, axis: int, dtype: str = "f4", given: bool = True
+) -> tuple[Graph, list[Any]]:
+    graph = Graph()
+    out = tuple(shape)
+    before = (*out[:axis], *index.shape, *out[axis + 1 :])
+    x = graph.input(before, dtype)
+    position = graph.input(index.shape, index.dtype) if given else graph.constant(index)
+    params = {"axis": axis, "shape": out}
+    graph.outputs = [graph.add("scatter_add", (x, position), params, shape=out, dtype=dtype)]
+    return graph, [values(before, dtype), *([index] if given else [])]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scatter_every_dtype(dtype: str) -> None:
+    index = rng.integers(-6, 6, 29)
+    for axis in (0, 1):
+        check(*adding((6, 6), index, axis, dtype), axes=(0, 1))
+
+
+def test_scatter_adds_in_the_order_of_the_index() -> None:
+    """Float addition is not associative: the sums must be NumPy's to the last bit."""
+    for shape, axis in [((3,), 0), ((3, 21), 0), ((2, 3, 9), 1), ((2, 3), 1)]:
+        index = rng.integers(0, 3, (20, 5))
+        for given_ in (True, False):
+            check(*adding(shape, index, axis, given=given_), axes=range(len(shape)))
+
+
+@pytest.mark.parametrize(
+    ("start", "step", "count"),
+    [((1, 2), (1, 1), (3, 4)), ((6, 0), (-2, 3), (4, 3)), ((2, 8), (3, -4), (2, 3)), ((0, 0), (1, 1), (0, 3))],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "?"])
+def test_scatter_into_slices(start: Any, step: Any, count: Any, dtype: str) -> None:
+    for how in ("", "transpose"):
+        graph = Graph()
+        x = graph.input(count[::-1] if how else count, dtype)
+        params = {"start": start, "step": step, "count": count, "shape": (7, 9)}
+        source = view(graph, x, how)
+        graph.outputs = [graph.add("scatter_add", (source,), params, shape=(7, 9), dtype=dtype)]
+        check(graph, [values(graph.nodes[x].shape, dtype)], axes=(0, 1), orders=[(0, 1), (1, 0)])
+
+
+def test_scatter_of_one_number() -> None:
+    graph = Graph()
+    one = graph.constant(np.float32(2.5))
+    x = graph.add("broadcast_to", (one,), {"shape": (2, 3)}, shape=(2, 3), dtype="f4")
+    params = {"start": (1, 0), "step": (1, 1), "count": (2, 3), "shape": (4, 4)}
+    graph.outputs = [graph.add("scatter_add", (x,), params, shape=(4, 4), dtype="f4")]
+    check(graph, [], axes=(0, 1))
+
+
+def test_an_index_that_only_numpy_follows_is_refused() -> None:
+    graph = Graph()
+    x = graph.input((2,), "f4")
+    params = {"index": ([0, 1], None), "shape": (3,)}
+    graph.outputs = [graph.add("scatter_add", (x,), params, shape=(3,), dtype="f4")]
+    with pytest.raises(Unsupported, match="index"):
+        Program(graph)
+
+
+@pytest.mark.parametrize("bad", [5, -6, 1 << 40, -(1 << 62)])
+@pytest.mark.parametrize("make", [picking, adding])
+def test_out_of_bounds_is_reported(make: Any, bad: int) -> None:
+    """The error's word names the node; nothing outside is read or written."""
+    index = np.array([0, 1, bad, 2])
+    for given_ in (True, False):
+        graph, inputs = make((5, 3), index, 0, given=given_)
+        out, error = Program(graph)(inputs)
+        assert error == 1 + graph.outputs[0]
+        good = np.where(index == bad, 0, index)
+        known, others = make((5, 3), good, 0, given=False)
+        np.testing.assert_array_equal(out, interpret(known, inputs[:1])[0])
+
+
+@pytest.mark.parametrize("make", [picking, adding])
+def test_nothing_to_pick_from(make: Any) -> None:
+    graph, inputs = make((0, 3), np.array([0, 0]), 0)
+    assert Program(graph)(inputs)[1] == 1 + graph.outputs[0]
+    graph, inputs = make((0, 3), np.zeros(0, int), 0)
+    assert Program(graph)(inputs)[1] == 0
+
+
+# -- join -----------------------------------------------------------------------------------------
+
+
+def joining(parts: Sequence[tuple[Any, str]], axis: int, how: str = "") -> tuple[Graph, list[Any]]:
+    graph = Graph()
+    inputs = [graph.input(shape, dtype) for shape, dtype in parts]
+    numbers = [view(graph, x, how) for x in inputs]
+    shapes = [graph.nodes[k].shape for k in numbers]
+    shape = list(shapes[0])
+    shape[axis] = sum(s[axis] for s in shapes)
+    dtype = np.result_type(*[d for _, d in parts])
+    graph.outputs = [graph.add("join", numbers, {"axis": axis}, shape=tuple(shape), dtype=dtype)]
+    return graph, [values(s, d) for s, d in parts]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_join_every_dtype(dtype: str) -> None:
+    check(*joining([((5, 3), dtype), ((5, 11), dtype), ((5, 0), dtype)], 1), axes=(0, 1))
+
+
+@pytest.mark.parametrize("how", VIEWS_OF_TWO)
+def test_join_views(how: str) -> None:
+    for axis in (0, 1):
+        graph, inputs = joining([((9, 9), "f4"), ((9, 9), "f4"), ((9, 9), "f4")], axis, how)
+        check(graph, inputs, axes=(0, 1), orders=[(0, 1), (1, 0)])
+
+
+def test_join_converts() -> None:
+    for dtypes in [("f4", "f8"), ("?", "f4"), ("i4", "f8", "?"), ("i2", "i8"), ("u1", "f4")]:
+        check(*joining([((4, 13), d) for d in dtypes], 0), axes=(0, 1))
+        check(*joining([((4, 13), d) for d in dtypes], 1, "transpose"), axes=(0, 1))
+
+
+def test_join_with_a_number() -> None:
+    graph = Graph()
+    x, one = graph.input((4, 19), "f4"), graph.constant(np.array(1.5))
+    wide = graph.add("broadcast_to", (one,), {"shape": (4, 18)}, shape=(4, 18), dtype="f8")
+    graph.outputs = [graph.add("join", (x, wide), {"axis": 1}, shape=(4, 37), dtype="f8")]
+    check(graph, [values((4, 19))], axes=(0, 1))
+
+
+# -- along an axis --------------------------------------------------------------------------------
+
+
+def summing(shape: Sequence[int], axis: int, dtype: str, how: str = "") -> tuple[Graph, list[Any]]:
+    graph = Graph()
+    x = graph.input(tuple(shape), dtype)
+    number = view(graph, x, how) if how else x
+    out = graph.nodes[number].shape
+    graph.outputs = [graph.add("cumsum_along", (number,), {"axis": axis}, shape=out, dtype=dtype)]
+    return graph, [values(shape, dtype)]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "u8"])
+@pytest.mark.parametrize("how", VIEWS_OF_TWO)
+def test_running_sums(dtype: str, how: str) -> None:
+    for axis in (0, 1):
+        graph, inputs = summing((13, 21), axis, dtype, how)
+        check(graph, inputs, axes=(1 - axis,), orders=[(0, 1), (1, 0)])
+
+
+def test_running_sums_of_other_shapes() -> None:
+    for shape, axis in [((7,), 0), ((1,), 0), ((3, 1, 5), 1), ((2, 4, 9), 1), ((0, 3), 0)]:
+        others = [a for a in range(len(shape)) if a != axis and shape[a] > 1]
+        check(*summing(shape, axis, "f4"), axes=others)
+    graph, _ = summing((2, 2), 0, "f4")
+    minus = np.full((2, 2), -0.0, "f4")
+    assert np.signbit(Program(graph)([minus])[0]).all()
+
+
+def searching(
+    op: str, x: Any, axis: int, how: str = "", keepdims: bool = False
+) -> tuple[Graph, list[Any]]:
+    graph = Graph()
+    source = graph.input(x.shape, x.dtype)
+    number = view(graph, source, how) if how else source
+    before = graph.nodes[number].shape
+    out = (*before[:axis], *([1] if keepdims else []), *before[axis + 1 :])
+    params = {"axis": (axis,), "keepdims": keepdims}
+    graph.outputs = [graph.add(op, (number,), params, shape=out, dtype="i8")]
+    return graph, [x]
+
+
+@pytest.mark.parametrize("op", ["argmax", "argmin"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arguments_with_many_ties(op: str, dtype: str) -> None:
+    for axis in (0, 1):
+        x = rng.integers(0, 4, (11, 37)).astype(dtype)
+        check(*searching(op, x, axis), axes=(0,))
+        check(*searching(op, x, axis, keepdims=True), axes=(1 - axis,))
+
+
+@pytest.mark.parametrize("op", ["argmax", "argmin"])
+@pytest.mark.parametrize("how", VIEWS_OF_TWO)
+def test_arguments_of_views(op: str, how: str) -> None:
+    for axis in (0, 1):
+        check(*searching(op, values((13, 21)), axis, how), axes=(0,))
+
+
+@pytest.mark.parametrize("op", ["argmax", "argmin"])
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_arguments_find_the_first_nan(op: str, data: Any) -> None:
+    numbers = st.sampled_from([0.0, -0.0, 1.0, np.inf, -np.inf, np.nan])
+    dtype = data.draw(st.sampled_from(["f4", "f8"]))
+    n = data.draw(st.integers(1, 40))
+    x = np.array(data.draw(st.lists(numbers, min_size=2 * n, max_size=2 * n)), dtype)
+    check(*searching(op, x, 0))
+    check(*searching(op, x.reshape(2, n), 0))
+    check(*searching(op, x.reshape(n, 2), 1))
+
+
+def test_argument_of_extremes_and_of_one_number() -> None:
+    for dtype in ("i4", "i8", "u8", "u4", "i1"):
+        info = np.iinfo(dtype)
+        x = np.array([0, info.min, info.max, 1, info.max, info.min] * 9, dtype)
+        for op in ("argmax", "argmin"):
+            check(*searching(op, x, 0))
+    graph = Graph()
+    x0 = graph.input((), "f4")
+    graph.outputs = [
+        graph.add("argmax", (x0,), {"axis": (0,), "keepdims": False}, shape=(), dtype="i8")
+    ]
+    assert Program(graph)([np.float32(3)])[0] == 0
+
+
+# -- any shapes -----------------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_any_shape(data: Any) -> None:
+    rank = data.draw(st.integers(1, 3))
+    shape = [data.draw(st.integers(1, 20)) for _ in range(rank)]
+    axis = data.draw(st.integers(0, rank - 1))
+    dtype = data.draw(st.sampled_from(["f4", "f8", "i1"]))
+    index = rng.integers(-shape[axis], shape[axis], data.draw(st.sampled_from([(), (5,), (2, 3)])))
+    index = np.asarray(index)
+    kind = data.draw(st.sampled_from(["gather", "scatter", "join", "arg", "pack"]))
+    if kind == "pack":
+        order = data.draw(st.permutations(range(rank)))
+        Pack(shape, order, dtype, axis)(data.draw(st.integers(1, 20)))
+        return
+    graph, inputs = {
+        "gather": lambda: picking(shape, index, axis, dtype),
+        "scatter": lambda: adding(shape, index, axis, dtype),
+        "join": lambda: joining([(tuple(shape), dtype)] * 2, axis),
+        "arg": lambda: searching("argmax", values(shape, dtype), axis),
+    }[kind]()
+    out = len(graph.nodes[graph.outputs[0]].shape)
+    axes = [data.draw(st.integers(0, out - 1))] if out else []
+    order = data.draw(st.permutations(range(out)))
+    check(graph, inputs, axes, [order])
+
+
+# -- nothing outside is touched -------------------------------------------------------------------
+
+
+def guarded_cases() -> Iterator[tuple[Graph, list[Any], Sequence[int]]]:
+    for dtype in ("f4", "f8", "i2", "?"):
+        for axis in (0, 1):
+            index = rng.integers(-9, 9, 13)
+            yield *picking((9, 9), index, axis, dtype), (0, 1)
+            yield *adding((9, 9), index, axis, dtype), (0, 1)
+            for how in ("", "transpose"):
+                yield *joining([((9, 9), dtype)] * 2, axis, how), (0, 1)
+            yield *searching("argmax", values((9, 19), dtype), axis), (0,)
+        for start, step in [((0, 1), (1, 2)), ((8, 9), (-1, -2))]:
+            graph = Graph()
+            x = graph.input((9, 5), dtype)
+            params = {"start": start, "step": step, "count": (9, 5), "shape": (9, 10)}
+            graph.outputs = [graph.add("scatter_add", (x,), params, shape=(9, 10), dtype=dtype)]
+            yield graph, [values((9, 5), dtype)], (0, 1)
+    for axis in (0, 1):
+        yield *summing((9, 19), axis, "f4"), (1 - axis,)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+def test_memory_at_the_edge_of_a_page() -> None:
+    """In a process of its own, which a kernel that touches other memory would end."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", __file__], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip().endswith("all inside")
+
+
+def main() -> None:
+    for side in ("end", "start"):
+        for graph, inputs, axes in guarded_cases():
+            check(graph, inputs, axes, guarded=side)
+        for dtype in ("f4", "f8", "i2", "?"):
+            for shape, axis in [((19, 37), 0), ((19, 37), 1), ((3, 5), None), ((8, 16), None)]:
+                Pack(shape, (1, 0), dtype, axis)(8 if axis is not None else None, side)
+        wild = np.array([1 << 60, -(1 << 60), 12345, 3])
+        for make in (picking, adding):
+            graph, inputs = make((5, 3), wild, 0)
+            assert Program(graph)(inputs, guarded=side)[1]
+    print("all inside")
+
+
+if __name__ == "__main__":
+    main()
