@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "draw": {"notation", "gradient", "ops", "circuit", "errors"},
     "explain": {"draw", "page", "notation", "rewrite", "gradient", "ops", "circuit", "errors"},
     "derive": {"page", "notation", "rewrite", "gradient", "ops", "circuit", "errors"},
-    "train": {"nn", "gradient", "ops", "circuit", "errors"},
+    "train": {"compiler", "nn", "gradient", "ops", "circuit", "errors"},
     "lectures": {
         "derive",
         "draw",

@@ -206,6 +206,28 @@ def test_runs_at_the_moment_of_falling_asleep(threads: int) -> None:
         assert stencil(run, 2) == stencil_by_numpy(2), number
 
 
+@needs_native
+def test_workers_held_in_vain_are_let_go() -> None:
+    """One is awake and one asleep: nothing starts, and the first may fall asleep again."""
+    mine = Pool(3)
+    team = mine._present_team()
+    words = [team.block.word(pools.MAIL + tid * pools.LINE) for tid in (1, 2)]
+
+    def one_awake() -> bool:
+        wait_for(lambda: [word.value for word in words] == [pools.PARKED] * 2)
+        team.alarms[0].release()
+        wait_for(lambda: words[0].value == pools.IDLE or team.alarms[0].locked())
+        return team.dispatch(address("nothing"), 0, team.native.rounds) == 0b10
+
+    wait_for(one_awake)
+    wait_for(lambda: words[0].value == pools.PARKED)
+    assert team.block.word(pools.BUSY).value == 0
+    ctx = Context(4)
+    mine.run(address("meetings"), ctx.address)
+    assert ctx.rest[:4] == [4, 4, 4, 0]
+    mine._close(time.monotonic() + 5)
+
+
 class Interruption(Exception):
     """What the signal's handler raises in the middle of anything."""
 
@@ -331,8 +353,13 @@ def test_many_children_by_a_new_interpreter(method: str) -> None:
         check_children(method, 1, 60)
 
 
+# The first to be registered is the last to be called: a worker left over ends the process with 10.
 BEGIN = """
-import os, signal, sys, threading, time
+import atexit, os, sys, threading, time
+def left_over():
+    if any(thread.name.startswith('chainrule-') for thread in threading.enumerate()):
+        os._exit(10)
+atexit.register(left_over)
 from pool_programs import *
 mine = pool(3)
 assert stencil(mine.run, 3) == stencil_by_numpy(3)
@@ -358,7 +385,7 @@ ENDINGS = {
         "",
     ),
     "late": (
-        "import atexit\nfrom chainrule.compiler import pool as pools\n"
+        "from chainrule.compiler import pool as pools\n"
         "atexit.unregister(pools._close_all)\n"
         "atexit.register(lambda: stencil(mine.run, 3) == stencil_by_numpy(3) or os._exit(9))\n"
         "atexit.register(pools._close_all)",

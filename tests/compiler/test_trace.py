@@ -327,6 +327,21 @@ def test_parameters_that_are_closed_over_are_read_at_each_call(through_params: b
     assert (before != after).any()
 
 
+def test_buffers_are_read_at_each_call() -> None:
+    """What training has averaged since is what a compiled network uses."""
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2, seed=0)).eval()
+    X = draw(4, 3, dtype=np.float32)
+    traced = trace(cr.value_and_grad(lambda X: cr.sum(model(X) ** 2)), (X,))
+    names = {p.name for p in traced.parameters}
+    assert names == {"γ1", "β1", "W1", "b1", "running_mean", "running_var"}
+    model.train()(X * 3 + 1)
+    model.eval()
+    expected = cr.value_and_grad(lambda X: cr.sum(model(X) ** 2))(X)
+    for stage in STAGES.values():
+        for got, want in zip(plain(run(traced, (X,), stage)), plain(expected), strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
 def test_what_was_computed_before_stays_what_it_was() -> None:
     """A tensor that is closed over is a value, not the circuit that it came from."""
     w = cr.Parameter(np.array([1.0, 2.0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -393,6 +393,39 @@ class Parameter(Tensor):
 
     def __reduce__(self) -> Any:
         return _restore_parameter, (np.asarray(self.value), self.name)
+
+
+class _Given:
+    """The operation of a leaf that a program is given at each call.
+
+    As the leaf has one, all that is computed from it is recorded, be it an integer.
+    """
+
+    name = "input"
+    locals = ()
+
+
+GIVEN = _Given()
+
+
+class Reading(Tensor):
+    """A leaf of a function that is compiled, whose value is looked up whenever it is asked for."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, read: Callable[[], Array], *, name: str | None = None) -> None:
+        self._read = read
+        super().__init__(None, requires_grad=False, name=name)
+        self.op = GIVEN
+
+    @property
+    def value(self) -> Array:
+        """What it is now."""
+        return self._read()
+
+    @value.setter
+    def value(self, value: Array) -> None:
+        """It is not kept."""
 
 
 def _restore(value: Any, requires_grad: bool, name: str | None) -> Tensor:

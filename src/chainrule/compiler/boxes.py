@@ -1,8 +1,4 @@
-"""Boxes of elements in memory, any number of axes at any strides: copied, transposed, added up.
-
-What one kernel needs of these is written into it, but for the transposition of blocks in
-registers: its code is long, so a module has one function of it for each type and size.
-"""
+"""Boxes of elements in memory, any number of axes at any strides: cleared, copied, added up."""
 
 from __future__ import annotations
 
@@ -13,13 +9,26 @@ import numpy as np
 
 from .emit import BOOL, I64, PTR, VOID, Function, Module, Type, Value
 from .expression import Builder, emit
-from .memory import base, stored_type
-from .plan import Access, Plan
+from .graph import Node, Shape
+from .memory import base, kernel_function, stored_type
+from .plan import Access, Kernel, Plan
+from .transpose import LARGEST, transposer
 
-__all__ = ["Box", "Extent", "add", "block", "clear", "copy", "operand", "read", "write"]
-
-LINE = 64  # bytes of a cache line
-LARGEST = 16  # rows of a block: more would not stay in registers
+__all__ = [
+    "Box",
+    "Extent",
+    "Move",
+    "add",
+    "block",
+    "clear",
+    "copy",
+    "nest",
+    "operand",
+    "read",
+    "share",
+    "vectors",
+    "write",
+]
 
 Extent = int | Value
 Body = Callable[[list["Box"]], None]
@@ -54,6 +63,7 @@ class Box(NamedTuple):
 
 def block(fn: Function, plan: Plan, access: Access) -> Box:
     """The box that an access names."""
+    assert not access.panel, "panels are read by products alone"
     dtype = plan.arrays[access.array].dtype
     address = fn.at(base(fn, plan, access.array), access.offset, stored_type(dtype))
     return Box(address, access.strides, dtype)
@@ -117,6 +127,31 @@ def _loops(
     fn.loop(extents[axis], [], inside)
 
 
+def nest(
+    fn: Function,
+    extents: Sequence[Extent],
+    boxes: Sequence[tuple[Box, Sequence[int | None]]],
+    body: Callable[[list[Box]], None],
+) -> None:
+    """Loops over `extents`; axis k moves each box along its axis `axes[k]`, if it has one."""
+    if not extents:
+        body([box for box, _ in boxes])
+        return
+    here, rest = extents[0], extents[1:]
+
+    def inside(index: Extent) -> None:
+        moved = [
+            (box if axes[0] is None else box.moved(fn, axes[0], index), axes[1:])
+            for box, axes in boxes
+        ]
+        nest(fn, rest, moved, body)
+
+    if here == 1:
+        inside(0)
+    else:
+        fn.loop(here, [], lambda index, _: inside(index))
+
+
 def _merged(
     fn: Function, boxes: Sequence[Box], extents: Sequence[Extent]
 ) -> tuple[list[Box], list[Extent]]:
@@ -142,6 +177,15 @@ def _merged(
     return [x._replace(strides=s) for x, s in zip(boxes, columns, strict=True)], lengths
 
 
+def vectors(fn: Function, n: Extent, lanes: int, body: Callable[[Value, int], None]) -> None:
+    """body(i, lanes) for whole vectors, then body(i, 0) for each element that is left over."""
+    whole: Extent = 0
+    if lanes > 1:
+        whole = n - n % lanes if isinstance(n, int) else fn.binary("and", n, fn.const(-lanes, I64))
+        fn.loop(whole, [], lambda i, _: body(i, lanes), step=lanes)
+    fn.loop(n, [], lambda i, _: body(i, 0), start=whole)
+
+
 def _innermost(
     fn: Function, boxes: Sequence[Box], n: Extent, body: Callable[[list[Box], int], None]
 ) -> None:
@@ -154,10 +198,7 @@ def _innermost(
     def at(index: Value, count: int) -> None:
         body([x.moved(fn, axis, index) for x in boxes], count)
 
-    whole = n - n % lanes if isinstance(n, int) else fn.binary("and", n, fn.const(-lanes, I64))
-    if lanes > 1:
-        fn.loop(whole, [], lambda i, _: at(i, lanes), step=lanes)
-    fn.loop(n, [], lambda i, _: at(i, 0), start=whole if lanes > 1 else 0)
+    vectors(fn, n, lanes, at)
 
 
 def _elementwise(
@@ -286,7 +327,7 @@ def _transposed(
     size: int,
 ) -> None:
     """Loops around blocks; element by element where the chunk is narrower than a block."""
-    name = _transposer(fn.module, to.kind, size)
+    name = transposer(fn.module, to.kind, size)
     outer = [
         a
         for a, n in enumerate(extents)
@@ -318,122 +359,38 @@ def _transposed(
         elements()
 
 
-def _transposer(module: Module, kind: Type, size: int) -> str:
-    """void f(from, to, step, pitch, rows, columns): to[i·pitch + j] = from[j·step + i].
-
-    The last blocks overlap those before, so there is no edge; rows and columns are `size` at
-    least. Rows go by whole cache lines, each of which is read once.
-    """
-    name = f"transpose_{kind.suffix}_{size}"
-    if name in module.functions:
-        return name
-    arguments = [(PTR, "from noalias"), (PTR, "to noalias")]
-    arguments += [(I64, word) for word in ("step", "pitch", "rows", "columns")]
-    fn = module.function(name, arguments, inline=False)
-    source, to, step, pitch, rows, columns = fn.arguments
-    tile = max(size, LINE // kind.bytes)
-    height = fn.intrinsic("smin", rows, fn.const(tile, I64))
-    last_tile = fn.sub(rows, height)
-    last_row = fn.sub(height, fn.const(size, I64))
-    last_column = fn.sub(columns, fn.const(size, I64))
-
-    def rows_from(i: Value, _: list[Value]) -> None:
-        i = fn.intrinsic("smin", i, last_tile)
-        from_tile = fn.at(source, i, kind)
-        to_tile = fn.at(to, fn.mul(i, pitch), kind)
-
-        def columns_from(j: Value, _: list[Value]) -> None:
-            j = fn.intrinsic("smin", j, last_column)
-            from_column = fn.at(from_tile, fn.mul(j, step), kind)
-            to_column = fn.at(to_tile, j, kind)
-
-            def one(k: Value, _: list[Value]) -> None:
-                k = fn.intrinsic("smin", k, last_row)
-                there = fn.at(to_column, fn.mul(k, pitch), kind)
-                _block(fn, fn.at(from_column, k, kind), step, there, pitch, kind, size)
-
-            fn.loop(height, [], one, step=size)
-
-        fn.loop(columns, [], columns_from, step=size)
-
-    fn.loop(rows, [], rows_from, step=tile)
-    fn.finish()
-    return name
+# -- kernels --------------------------------------------------------------------------------------
 
 
-def _block(
-    fn: Function, source: Value, step: Value, to: Value, pitch: Value, kind: Type, size: int
-) -> None:
-    """size × size elements through registers.
+class Move:
+    """A kernel with one member: its result's box, and where its chunk lies in it."""
 
-    Groups of 16 bytes are exchanged first, by reading half rows where a vector has several; then
-    the elements within the groups, by interleaving the vectors of the first half with those of the
-    second, log₂ times.
-    """
-    group = min(size, 16 // kind.bytes)
-    groups = size // group
-    places = [source]
-    while len(places) < size:
-        places.append(fn.at(places[-1], step, kind))
-    columns: list[Value] = []
-    if groups == 1:
-        columns = [fn.load(place, kind.of(size)) for place in places]
-    else:
-        # vector (q, k): of the rows k, k + group, k + 2·group, … the q-th 16 bytes
-        found = [_exchanged(fn, places[k::group], kind, size, groups) for k in range(group)]
-        columns = [found[k][q] for q in range(groups) for k in range(group)]
-    done: list[Value] = []
-    for q in range(groups):
-        part = columns[q * group : (q + 1) * group]
-        for _ in range(group.bit_length() - 1):
-            half = group // 2
-            part = [
-                _interleaved(fn, part[k], part[k + half], group, high)
-                for k in range(half)
-                for high in (0, half)
-            ]
-        done += part
-    for k, column in enumerate(done):
-        fn.store(column, to)
-        if k < size - 1:
-            to = fn.at(to, pitch, kind)
+    def __init__(self, module: Module, plan: Plan, kernel: Kernel, name: str) -> None:
+        self.fn = kernel_function(module, name)
+        self.plan, self.kernel = plan, kernel
+        self.number = kernel.group.members[0]
+        self.node: Node = plan.graph.nodes[self.number]
+        self.result = self.box(self.number)
+        self.lo, self.hi = self.fn.arguments[1], self.fn.arguments[2]
+
+    def box(self, number: int) -> Box:
+        return operand(self.fn, self.plan, number)
+
+    def shape(self, position: int) -> Shape:
+        """Of an operand."""
+        return self.plan.graph.nodes[self.node.inputs[position]].shape
+
+    def extents(self, shape: Shape) -> list[Extent]:
+        """The chunk's share of the result's shape."""
+        return share(self.fn, self.kernel.axis, shape)
+
+    def begun(self, box: Box) -> Box:
+        """A box over the result's axes, from where the chunk begins."""
+        return box if self.kernel.axis is None else box.moved(self.fn, self.kernel.axis, self.lo)
 
 
-def _interleaved(fn: Function, a: Value, b: Value, group: int, first: int) -> Value:
-    """Within each group, half of a's elements from `first` on, each followed by b's."""
-    lanes = a.type.lanes
-    mask = [
-        start + first + k + other
-        for start in range(0, lanes, group)
-        for k in range(group // 2)
-        for other in (0, lanes)
-    ]
-    return fn.shuffle(a, b, mask)
-
-
-def _exchanged(
-    fn: Function, rows: Sequence[Value], kind: Type, size: int, groups: int
-) -> list[Value]:
-    """From as many rows as each has groups: the first groups of all, the second ones, …"""
-    half = size // 2
-
-    def joined(a: Value, b: Value, start: int) -> Value:
-        """Half a row after half a row: the second is read right into its place."""
-        low, high = (fn.load(fn.at(x, start, kind), kind.of(half)) for x in (a, b))
-        return fn.shuffle(low, high, range(size))
-
-    pairs = [
-        [joined(rows[k], rows[k + 1], start) for start in (0, half)] for k in range(0, groups, 2)
-    ]
-    if groups == 2:
-        return pairs[0]
-    assert groups == 4, f"vectors of {groups} groups"
-    wide = size // groups
-    found: list[Value] = []
-    for a, b in zip(*pairs, strict=True):
-        for odd in (0, 1):
-            picks = [
-                first + e for first in range(odd * wide, 2 * size, 2 * wide) for e in range(wide)
-            ]
-            found.append(fn.shuffle(a, b, picks))
+def share(fn: Function, axis: int | None, shape: Shape) -> list[Extent]:
+    found: list[Extent] = list(shape)
+    if axis is not None:
+        found[axis] = fn.sub(fn.arguments[2], fn.arguments[1])
     return found

@@ -58,7 +58,7 @@ def views(graph: Graph) -> list[View]:
     for number, node in enumerate(graph.nodes):
         if is_move(graph, node):
             root, index = found[node.inputs[0]]
-            found.append(View(root, _moved(graph, node, index)))
+            found.append(View(root, np.asarray(_moved(graph, node, index))))
         elif not node.shape:
             found.append(View(number, single))
         else:
@@ -412,7 +412,7 @@ def _gather(block: Block, node: Node) -> Expr:
     axis, length = axis % index.ndim, index.shape[axis]
     tail = (1,) * (index.ndim - axis - 1)
     places = block.places[node.inputs[1]]
-    spread = np.broadcast_to(places.index.reshape(*places.index.shape, *tail), node.shape)
+    spread = np.broadcast_to(places.index.reshape((*places.index.shape, *tail)), node.shape)
     position = _wrapped(b, block._picked(places.root, spread), length)
     kept = index.shape[:axis] + (1,) * places.index.ndim + index.shape[axis + 1 :]
     rows = [
@@ -439,7 +439,7 @@ def _scatter_add(block: Block, node: Node) -> Expr:
     places = block.places[node.inputs[1]]
     count = places.index.size
     lead, tail = shape[:axis], shape[axis + 1 :]
-    index = index.reshape(*lead, count, *tail)
+    index = index.reshape((*lead, count, *tail))
     source = block.graph.nodes[node.inputs[1]]
     if source.op == "constant":
         positions = source.params["value"].reshape(-1) % shape[axis]
@@ -450,7 +450,7 @@ def _scatter_add(block: Block, node: Node) -> Expr:
             out[(seen[p], *(slice(None),) * axis, p)] = index.take(k, axis)
             seen[p] += 1
         return block.add_up(block._picked(root, out), int(most), node.size)
-    numbers = np.broadcast_to(np.arange(shape[axis]).reshape(-1, *(1,) * len(tail)), shape)
+    numbers = np.broadcast_to(np.arange(shape[axis]).reshape((-1, *(1,) * len(tail))), shape)
     here = block._constant(numbers, np.int64)
     terms = []
     for k in range(count):

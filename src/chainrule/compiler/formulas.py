@@ -38,9 +38,12 @@ class Formulas:
         self.stored: set[int] = set()  # members that are read back from memory
         self._made: dict[tuple[int, tuple[int, ...]], Expr] = {}
 
-    def forget(self) -> None:
-        """Make expressions anew: what is given has changed."""
-        self._made.clear()
+    def forget(self, number: int | None = None) -> None:
+        """Make expressions anew, that of one member or all: what is given has changed."""
+        if number is None:
+            self._made.clear()
+        else:
+            self._made.pop((number, self.group.place[number]), None)
 
     def of(self, number: int) -> Expr:
         """A member's value."""

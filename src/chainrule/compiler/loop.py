@@ -7,7 +7,7 @@ names; the last batch of an epoch may be shorter, and has a program of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,6 +119,7 @@ class Loop:
             array.slot: array for array in self.plans[0].arrays if array.kind == "state"
         }
         _demand_same_places(self.plans, self.states)
+        self._states = max((a.offset + a.bytes for a in self.states.values()), default=0)
         work = max(made.work for made in self.plans)
         some = pool(threads) if work > ALONE else None
         self.pool: Pool | None = some if some is not None and some.threads > 1 else None
@@ -135,6 +136,18 @@ class Loop:
     def take(self, place: int) -> Array:
         """A copy of a state."""
         return self.frame.read(self.states[place])
+
+    def snapshot(self) -> Array:
+        """The states' memory as it is now."""
+        return self.frame.arena[: self._states].copy()
+
+    def restore(self, snapshot: Array) -> None:
+        """The states as they were."""
+        self.frame.arena[: self._states] = snapshot
+
+    def finite(self, places: Iterable[int]) -> bool:
+        """Whether no number of these states is infinite or NaN."""
+        return all(np.isfinite(self.take(place)).all() for place in places)
 
     def into(self, output: int, array: Array) -> None:
         """The memory that an output goes to, a row a step where it streams."""

@@ -306,9 +306,10 @@ class _Rows:
     def _own(self, number: int) -> Expr:
         """The expression of a number a row, for which alone it is not given."""
         self.formulas.given.discard(number)
+        self.formulas.forget(number)
         expr = self.formulas.of(number)
         self.formulas.given.add(number)
-        self.formulas._made.pop((number, self.group.place[number]), None)
+        self.formulas.forget(number)
         return expr
 
     def _row(self, cursor: Cursor) -> None:

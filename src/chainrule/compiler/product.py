@@ -17,7 +17,7 @@ from .plan import Access, Kernel, Plan
 
 __all__ = ["split", "write_product"]
 
-UNROLL = 4  # steps of k in one round
+UNROLL = 2  # steps of k in one round
 
 
 def split(count: int, most: int) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Tensor, state
+from ..circuit import GIVEN, Reading, Tensor, state
 from ..errors import TraceError
 from ..gradient.tree import leaves, rebuilt
 from ..ops import registry
@@ -32,23 +32,13 @@ _NUMBERS = (float, int, bool)  # Python's: they take the dtype of the array that
 _SETTINGS = (str, bytes, type, np.dtype, Enum)
 
 
-class _Input:
-    """The operation of a tensor that stands for an input: as it has one, all that is computed
-    from the tensor is recorded, be it an integer."""
-
-    name = "input"
-    locals = ()
-
-
-_INPUT = _Input()
-
-
 @dataclass(eq=False)
 class Traced:
     """A traced function: its graph, and how values go in and come out.
 
     The graph's inputs are the arguments' leaves in order, then `parameters`: the variables that the
-    function closes over, whose values are read at each call. `structure` is the tree of the result.
+    function closes over and the buffers of modules, whose values are read at each call. `structure`
+    is the tree of the result.
     """
 
     graph: Graph
@@ -176,7 +166,7 @@ class _StandIns:
                 " use real numbers"
             )
         made.requires_grad = made.dtype.kind == "f"  # it may be differentiated
-        made.op = _INPUT
+        made.op = GIVEN
         self.made.append((made, name))
         return made
 
@@ -233,8 +223,7 @@ def _extract(inputs: list[tuple[Tensor, str]], output: Any, birth: int) -> Trace
     fixed = {k: leaf for k, leaf in enumerate(found) if isinstance(leaf, (str, bytes))}
     outputs = [_output(leaf) for k, leaf in enumerate(found) if k not in fixed]
     nodes = _circuit(outputs, birth)
-    old = [x for x in nodes if x.op is None and x.requires_grad and x.serial < birth]
-    parameters = [x for x in old if x not in number]
+    parameters = [x for x in nodes if _is_closed_over(x, birth) and x not in number]
     for parameter in parameters:
         number[parameter] = _enter_input(graph, parameter, parameter.name or "")
     for node in nodes:
@@ -248,6 +237,12 @@ def _extract(inputs: list[tuple[Tensor, str]], output: Any, birth: int) -> Trace
         [x.value.__class__ in _NUMBERS for x in outputs],
         fixed,
     )
+
+
+def _is_closed_over(node: Tensor, birth: int) -> bool:
+    """Whether it is a variable from outside, or a buffer of a module."""
+    outside = node.op is None and node.requires_grad and node.serial < birth
+    return outside or isinstance(node, Reading)
 
 
 def _output(leaf: Any) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..circuit import Parameter, Tensor, enter_group, no_grad, refuse, state
+from ..circuit import Parameter, Reading, Tensor, enter_group, no_grad, refuse, state
 from ..errors import ShapeError, UnknownNameError, listed
 from ..ops import constant
 
@@ -107,12 +107,14 @@ class Module:
         object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
-        state = self.__dict__
-        if name in state["_members"]:
-            member = state["_members"][name]
+        own = self.__dict__
+        if name in own["_members"]:
+            member = own["_members"][name]
             return _context.given.get(member, member) if _context.given else member
-        if name in state["_buffers"]:
-            buffer = state["_buffers"][name]
+        if name in own["_buffers"]:
+            buffer = own["_buffers"][name]
+            if state.compiling:  # a program looks it up at each call
+                buffer = Reading(lambda: own["_buffers"][name], name=name)
             return _context.given.get((id(self), name), buffer) if _context.given else buffer
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 

@@ -83,6 +83,15 @@ def _finish(z: int) -> int:
     return z ^ (z >> 31)
 
 
+def keys(seed: int, number: int, steps: Any) -> Any:
+    """`mix(seed, number, step)` for an array of steps."""
+    start = np.uint64(mix(seed, number))
+    z = np.asarray(steps).astype(np.uint64) + start + np.uint64(_GOLDEN)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
 def _bernoulli(key: Value, shape: Any, rate: float = 0.5) -> Value:
     """Element i is dropped where the top 32 bits of SplitMix64(key + i·γ) fall below rate·2³²."""
     count = int(np.prod(shape, dtype=np.int64))
