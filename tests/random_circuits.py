@@ -319,9 +319,7 @@ def random_circuit(choose: random.Random, *, lines: int = 8, smooth: bool = Fals
 # -- what is done with a circuit --------------------------------------------------------------
 
 
-def differentiated(
-    circuit: Circuit, how: str
-) -> tuple[Callable[..., Any], list[Array]]:
+def differentiated(circuit: Circuit, how: str) -> tuple[Callable[..., Any], list[Array]]:
     """A transformation of the circuit's function, and its arguments."""
     f, args = circuit.function, circuit.args
     floats = [k for k, x in enumerate(args) if x.dtype.kind == "f"]
@@ -414,7 +412,7 @@ def _run(graph: Graph, inputs: Sequence[Array], rng: Any) -> list[Array]:
         else:
             value = evaluated(node, operands)
         rounded = node.op not in EXACT and node.dtype.kind == "f"
-        if rng is not None and rounded and not isinstance(value, float):
+        if rng is not None and rounded and value.__class__ is not float:
             size = np.abs(value)
             if node.op in ("sum", "cumsum_along", "scatter_add"):
                 size = evaluated(node, [np.abs(operands[0]), *operands[1:]])

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import sys
 import threading
-import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from ..errors import CompileError
-from . import native
+from ..circuit import Tensor, state
 from .decompose import decompose
-from .expression import Unsupported, llvm_type
-from .formulas import native as has_native_form
-from .graph import Graph
-from .groups import REDUCTIONS
-from .interpret import evaluated, interpret
-from .moves import MOVES
-from .program import Program
+from .report import Report, Stages, described
+from .segments import runner, unsupported
 from .simplify import simplify
-from .trace import Traced, signature, trace
-from .views import VIEWS
+from .trace import signature, trace
 
 __all__ = ["Compiled", "compile", "unsupported"]
 
-Array = Any
 LIMIT = 64  # programs that one compiled function keeps
 
 
@@ -45,7 +39,8 @@ def compile(
     Variables that the function closes over are read at each call. What has no native form runs in
     NumPy, and `.report()` says so; with strict=True it raises `CompileError` instead. `threads`
     bounds the cores used, by default the variable CHAINRULE_THREADS or all. Without llvmlite
-    everything runs in NumPy, with one warning.
+    everything runs in NumPy, with one warning. On tensors the function itself runs, so that what
+    is compiled can be differentiated and be part of another compiled function.
 
     Raises `TraceError`, naming the line, where the function looks at a value while it is traced
     (`if`, `float()`, …).
@@ -57,6 +52,8 @@ def compile(
     """
     if not callable(function):
         raise TypeError(f"compile takes a function, not {type(function).__name__}")
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise ValueError(f"limit={limit!r}: how many programs are kept is a whole number from 1")
     return Compiled(function, strict, threads, limit)
 
 
@@ -64,173 +61,174 @@ class Compiled:
     """A function and its programs; calling it runs the one for the arguments' shapes."""
 
     def __init__(
-        self, function: Callable[..., Any], strict: bool, threads: int | None, limit: int
+        self,
+        function: Callable[..., Any],
+        strict: bool = False,
+        threads: int | None = None,
+        limit: int = LIMIT,
     ) -> None:
         self.function, self.strict, self.threads, self.limit = function, strict, threads, limit
-        self.programs: OrderedDict[Any, _Specialised] = OrderedDict()
+        self.programs: dict[Any, Specialised] = {}
+        self.dropped = 0  # programs that had to make room for others
+        self._flat: dict[Any, Specialised] = {}  # by the quick key, where there is one
+        self._clock = itertools.count(1).__next__
         self._lock = threading.Lock()
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        key = signature(args, kwargs)
-        made = self.programs.get(key)
-        if made is None:
-            made = self._specialise(key, args, kwargs)
+        if state.compiling or state.depth:
+            return self.function(*args, **kwargs)
+        if not kwargs:
+            key = _quick_key(args)
+            made = self._flat.get(key) if key is not None else None
+            if made is not None and not made.outgrown:
+                made.used = self._clock()
+                return made.on_plain(args)
+        else:
+            key = None
+        if _has_tensor((args, kwargs)):
+            return self.function(*args, **kwargs)
+        made = self._specialised(args, kwargs)
+        if key is not None:
+            with self._lock:
+                if self.programs.get(made.key) is made:
+                    self._flat[key] = made
         return made(args, kwargs)
 
-    def _specialise(self, key: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> _Specialised:
-        with self._lock:
-            made = self.programs.get(key)
-            if made is None:
-                made = _Specialised(
-                    trace(self.function, args, kwargs), self.strict, self.threads
-                )
-                self.programs[key] = made
-                while len(self.programs) > self.limit:
-                    self.programs.popitem(last=False)
-            return made
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """As a function in a class: a method."""
+        return self if instance is None else types.MethodType(self, instance)
+
+    def _specialised(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Specialised:
+        """The program for these arguments, made where there is none."""
+        key = signature(args, kwargs)
+        made = self.programs.get(key)
+        if made is None or made.outgrown:
+            with self._lock:
+                made = self.programs.get(key)
+                if made is None or made.outgrown:
+                    made = self.programs[key] = Specialised(self, key, args, kwargs)
+                    self._flat.clear()
+                    while len(self.programs) > self.limit:
+                        oldest = min(self.programs, key=lambda k: self.programs[k].used)
+                        del self.programs[oldest]
+                        self.dropped += 1
+        made.used = self._clock()
+        return made
+
+    def _of(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Specialised]:
+        """The program for some arguments, or all where none are given."""
+        if args or kwargs:
+            return [self._specialised(args, kwargs)]
+        return sorted(self.programs.values(), key=lambda one: one.used)
+
+    def report(self, *args: Any, measure: bool = False, **kwargs: Any) -> Report:
+        """What was compiled: for each program its kernels, what was fused into each, work, memory.
+
+        With arguments, of the program for them, which is compiled if need be. With measure=True
+        every kernel is timed on its own, against what the machine can do.
+        """
+        if args or kwargs:
+            some = [self._specialised(args, kwargs)]
+        else:
+            some = sorted(self.programs.values(), key=lambda one: one.used)
+        parts = [described(one.graph, one.runner, one.seconds, measure) for one in some]
+        return Report(_name(self.function), parts, len(self.programs), self.limit, self.dropped)
+
+    @property
+    def stages(self) -> Stages:
+        """The texts of every stage, from the circuit to the machine's code, of the latest program.
+
+        `stages(*args)` are those of the program for these arguments.
+        """
+        latest = max(self.programs.values(), key=lambda one: one.used, default=None)
+        if latest is None:
+            return Stages(None, self._staged)
+        return Stages((latest.traced.graph, latest.graph, latest.runner), self._staged)
+
+    def _staged(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Stages:
+        self._specialised(args, kwargs)
+        return self.stages
 
     def __repr__(self) -> str:
-        name = getattr(self.function, "__name__", "function")
-        return f"<compiled {name}: {len(self.programs)} of at most {self.limit} programs>"
+        count = len(self.programs)
+        return f"<compiled {_name(self.function)}: {count} of at most {self.limit} programs>"
+
+    def __reduce__(self) -> Any:
+        """A copy has no programs yet. What a module knows by its name is found there."""
+        module = sys.modules.get(getattr(self.function, "__module__", None) or "")
+        name = getattr(self.function, "__qualname__", "")
+        found: Any = module
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is self:
+            return name
+        return Compiled, (self.function, self.strict, self.threads, self.limit)
 
 
-class _Specialised:
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+class Specialised:
     """The program for one signature."""
 
-    def __init__(self, traced: Traced, strict: bool, threads: int | None) -> None:
-        self.traced = traced
-        self.graph = simplify(decompose(traced.graph))
-        self.runner = runner(self.graph, strict, threads)
+    def __init__(
+        self, owner: Compiled, key: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        self.key, self.used = key, owner._clock()
+        start = perf_counter()
+        self.traced = trace(owner.function, args, kwargs)
+        self.parameters = self.traced.parameters
+        self.kinds = [(p.shape, p.dtype) for p in self.parameters]
+        self.graph = simplify(decompose(self.traced.graph))
+        self.runner = runner(self.graph, owner.strict, owner.threads)
+        self.seconds = perf_counter() - start
+        plain = self.traced.structure.__class__ is int and not self.traced.fixed
+        self.single = plain and not any(self.traced.numbers)
 
-    def __call__(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        outputs = self.runner(self.traced.inputs(args, kwargs))
+    @property
+    def outgrown(self) -> bool:
+        """Whether a variable that the function closes over has another shape than when traced."""
+        for parameter, kind in zip(self.parameters, self.kinds, strict=True):
+            if (parameter.shape, parameter.dtype) != kind:
+                return True
+        return False
+
+    def on_plain(self, args: Sequence[Any]) -> Any:
+        """Run on arguments that are arrays and numbers, each of them an input."""
+        return self._run([*args, *[p.value for p in self.parameters]])
+
+    def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        return self._run(self.traced.inputs(args, kwargs))
+
+    def _run(self, inputs: list[Any]) -> Any:
+        outputs = self.runner(inputs)
+        if self.single:
+            (x,) = outputs
+            return x if x.ndim else x[()]
         return self.traced.rebuilt([x if x.ndim else x[()] for x in outputs])
 
 
-@functools.cache
-def _warn_once() -> None:
-    warnings.warn(
-        "llvmlite is not installed for this platform, so compiled functions run in NumPy: the same"
-        " results, without the speed",
-        RuntimeWarning,
-        stacklevel=5,
-    )
+def _quick_key(args: Sequence[Any]) -> Any:
+    """The signature of arguments that are all arrays and Python's numbers; None of others."""
+    key: list[Any] = []
+    for x in args:
+        kind = x.__class__
+        if kind is np.ndarray:
+            key.append(x.shape)
+            key.append(x.dtype)
+        elif kind is float or kind is int:
+            key.append(kind)
+        else:
+            return None
+    return tuple(key)
 
 
-def unsupported(graph: Graph) -> dict[int, str]:
-    """The nodes that have no native form, each with the reason."""
-    found: dict[int, str] = {}
-    for number, node in enumerate(graph.nodes):
-        if node.op in ("input", "constant"):
-            continue
-        why = _missing(graph, number)
-        if why:
-            found[number] = why
-    return found
-
-
-def _missing(graph: Graph, number: int) -> str:
-    node = graph.nodes[number]
-    try:
-        for k in (number, *node.inputs):
-            llvm_type(graph.nodes[k].dtype)
-    except Unsupported as error:
-        return str(error)
-    if node.op in VIEWS or node.op in MOVES:
-        return ""
-    if node.op == "matmul":
-        fine = node.dtype.kind == "f" and all(
-            graph.nodes[k].dtype == node.dtype for k in node.inputs
-        )
-        return "" if fine else f"matmul of {node.dtype} has no native form"
-    if node.op in REDUCTIONS or has_native_form(graph, number):
-        return ""
-    return f"{node.op} has no native form"
-
-
-def runner(
-    graph: Graph, strict: bool, threads: int | None
-) -> Callable[[Sequence[Array]], list[Array]]:
-    """What runs a simplified graph: a program, programs with NumPy between them, or NumPy alone."""
-    if not native.available():
-        if strict:
-            raise CompileError("llvmlite is not installed: pip install llvmlite")
-        _warn_once()
-        return functools.partial(interpret, graph)
-    empty = any(node.size == 0 for node in graph.nodes)
-    missing = unsupported(graph)
-    if strict and missing:
-        number, why = next(iter(missing.items()))
-        node = graph.nodes[number]
-        origin = f" (in {node.origin})" if node.origin else ""
-        raise CompileError(f"{why}{origin}; compile with strict=False to run it in NumPy")
-    if empty:
-        return functools.partial(interpret, graph)
-    return Segments(graph, missing, threads) if missing else Program(graph, threads=threads)
-
-
-class Segments:
-    """Native programs, with nodes that NumPy computes between them."""
-
-    def __init__(self, graph: Graph, missing: dict[int, str], threads: int | None) -> None:
-        self.graph, self.missing = graph, missing
-        stage: list[int] = []
-        for number, node in enumerate(graph.nodes):
-            ready = [stage[k] + (k in missing and number not in missing) for k in node.inputs]
-            stage.append(max(ready, default=0))
-        self.stages: list[tuple[Program | None, list[int], list[int], list[int]]] = []
-        for at in range(max(stage, default=0) + 1):
-            mine = [n for n, s in enumerate(stage) if s == at]
-            python = [n for n in mine if n in missing]
-            compiled = {n for n in mine if n not in missing} - set(graph.inputs)
-            compiled = {n for n in compiled if graph.nodes[n].op != "constant"}
-            self.stages.append((*self._cut(compiled, stage, threads), python))
-
-    def _cut(
-        self, nodes: set[int], stage: Sequence[int], threads: int | None
-    ) -> tuple[Program | None, list[int], list[int]]:
-        """A program for some nodes, what it reads and what it leaves to others."""
-        graph, users = self.graph, self.graph.users()
-        outs = [
-            n
-            for n in sorted(nodes)
-            if n in set(graph.outputs) or any(user not in nodes for user in users[n])
-        ]
-        if not outs:
-            return None, [], []
-        part, at, ins = Graph(), {}, []
-        for number in sorted(nodes):
-            node = graph.nodes[number]
-            for source in node.inputs:
-                if source in at:
-                    continue
-                other = graph.nodes[source]
-                if other.op == "constant":
-                    at[source] = part.add(
-                        "constant", (), other.params, shape=other.shape, dtype=other.dtype
-                    )
-                else:
-                    at[source] = part.input(other.shape, other.dtype, other.label)
-                    ins.append(source)
-            at[number] = part.add(
-                node.op, [at[k] for k in node.inputs], node.params, shape=node.shape,
-                dtype=node.dtype, label=node.label, origin=node.origin,
-            )  # fmt: skip
-        part.outputs = [at[n] for n in outs]
-        return Program(part, threads=threads), ins, outs
-
-    def __call__(self, inputs: Sequence[Array]) -> list[Array]:
-        graph = self.graph
-        values: dict[int, Array] = dict(zip(graph.inputs, inputs, strict=True))
-        for number, node in enumerate(graph.nodes):
-            if node.op == "constant":
-                values[number] = evaluated(node, [])
-        for program, ins, outs, python in self.stages:
-            if program is not None:
-                results = program([values[k] for k in ins])
-                values.update(zip(outs, results, strict=True))
-            for number in python:
-                node = graph.nodes[number]
-                values[number] = evaluated(node, [values[k] for k in node.inputs])
-        return [np.array(values[k]) for k in graph.outputs]
+def _has_tensor(tree: Any) -> bool:
+    """Whether a tensor is among the arguments; a Module's parameters are its own affair."""
+    if isinstance(tree, Tensor):
+        return True
+    if isinstance(tree, dict):
+        return any(map(_has_tensor, tree.values()))
+    return isinstance(tree, (list, tuple)) and any(map(_has_tensor, tree))

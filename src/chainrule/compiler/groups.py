@@ -15,8 +15,8 @@ from .views import VIEWS, Source, sources
 
 __all__ = ["REDUCTIONS", "Group", "group"]
 
-REDUCTIONS = frozenset({"sum", "max", "min", "argmax", "argmin"})
-ALONE = frozenset({"gather", "scatter_add", "join", "cumsum_along"})
+REDUCTIONS = frozenset({"sum", "max", "min"})
+ALONE = frozenset({"gather", "scatter_add", "join", "cumsum_along", "argmax", "argmin"})
 # Cheaper to compute again where they are read than to store and load.
 LAZY = frozenset(
     {
@@ -57,6 +57,7 @@ class _Fusion:
         self.sources = sources(graph)
         self.groups: list[Group] = []
         self.home: dict[int, int] = {}  # node -> number of its group
+        self.before: list[int] = []  # of each group, as bits, the groups that it waits for
         self.uses = [len(x) for x in graph.users()]
 
     def shape(self, number: int) -> Shape:
@@ -101,7 +102,7 @@ class _Fusion:
 
     def is_lazy(self, number: int) -> bool:
         """Whether it is computed again by each reader instead of being stored."""
-        return self.graph.nodes[number].op in LAZY and self.lazy(number)
+        return self.lazy(number)
 
     # -- joining -------------------------------------------------------------------------------
 
@@ -113,9 +114,7 @@ class _Fusion:
         place = [-1] * len(shape)
         for root, axes in reads:
             home = self.home.get(root, -1)
-            if home > where:
-                return None
-            if home < where:
+            if home != where:
                 continue
             if axes is None:
                 return None
@@ -143,9 +142,27 @@ class _Fusion:
         return tuple(place)
 
     def candidates(self, reads: list[Source]) -> list[int]:
-        """The groups that a node may join, the latest first: only one no earlier than its inputs."""
-        homes = [self.home[root] for root, _ in reads if root in self.home]
-        return [max(homes)] if homes else []
+        """The groups that a node may join, products first and then the latest.
+
+        None of the other groups that the node reads may wait for the one that it joins.
+        """
+        homes = {self.home[root] for root, _ in reads if root in self.home}
+        free = [g for g in homes if not any(self.before[h] >> g & 1 for h in homes if h != g)]
+        return sorted(free, key=lambda g: (self.groups[g].kind == "matmul", g), reverse=True)
+
+    def follow(self, where: int, reads: list[Source]) -> None:
+        """Note that a group, and all that wait for it, wait for those that it reads now."""
+        new = 0
+        for root, _ in reads:
+            home = self.home.get(root, where)
+            if home != where:
+                new |= 1 << home | self.before[home]
+        new &= ~self.before[where]
+        if new:
+            self.before[where] |= new
+            for k, before in enumerate(self.before):
+                if before >> where & 1:
+                    self.before[k] |= new
 
     def pointwise(self, number: int) -> None:
         """Put an elementwise node where it belongs."""
@@ -161,6 +178,7 @@ class _Fusion:
             if any(root in group.after for root, _ in reads):
                 group.after.add(number)
             self.home[number] = where
+            self.follow(where, reads)
             return
         self.open("map", shape, number)
 
@@ -201,11 +219,14 @@ class _Fusion:
             elif not (group.kind == "rows" and reduced == last):
                 continue
             self._enter_reduction(where, number, place, kept)
+            self.follow(where, reads)
             return
         wide = [a for a in range(len(shape)) if shape[a] != 1]
         kind = "rows" if set(axes) == set(wide[-1:]) and len(wide) > 1 else "reduce"
         reduced_axes = axes if kind == "reduce" else ()
         self.groups.append(Group(kind, shape, reduced=reduced_axes))
+        self.before.append(0)
+        self.follow(len(self.groups) - 1, reads)
         place = tuple(a if n != 1 else -1 for a, n in enumerate(shape))
         self._enter_reduction(len(self.groups) - 1, number, place, kept)
 
@@ -235,7 +256,9 @@ class _Fusion:
         group = Group(kind, domain)
         group.enter(number, tuple(a if n != 1 else -1 for a, n in enumerate(self.shape(number))))
         self.groups.append(group)
+        self.before.append(0)
         self.home[number] = len(self.groups) - 1
+        self.follow(len(self.groups) - 1, self.reads(number))
 
 
 def group(graph: Graph, lazy: Callable[[int], bool] = lambda number: True) -> list[Group]:

@@ -107,7 +107,7 @@ def legal(graph: Graph, bound: Sequence[int | None]) -> tuple[Graph, dict[int, O
     graph = copied(_split_sums(graph), bound)
     states = orders(graph, bound)
     wanted = _wanted(graph, bound, states)
-    made = _Rebuilt(graph)
+    made, outputs = _Rebuilt(graph), set(graph.outputs)
     for number, node in enumerate(graph.nodes):
         turn = wanted.get(number)
         if node.op != "matmul" or turn is None or turn[-1] == len(turn) - 1:
@@ -123,6 +123,8 @@ def legal(graph: Graph, bound: Sequence[int | None]) -> tuple[Graph, dict[int, O
             "transpose", (product,), {"axes": _swapped(len(node.shape))},
             shape=node.shape, dtype=node.dtype, label=node.label, origin=node.origin,
         )  # fmt: skip
+        if number in outputs:  # which is stored as it is, not as a view
+            _copy(made, number)
     result = made.finish()
     return result, {made.at[k]: order for k, order in states.items()}
 

@@ -65,8 +65,11 @@ def batched(graph: Graph, gathered: Sequence[int], rows: int) -> Graph:
         if number in slots:
             wholes.append((number, at[number]))
     index = made.input((size,), np.int64, "rows")
+    users = graph.users()
     for number, whole in wholes:
         node = graph.nodes[number]
+        if not users[number]:
+            continue
         at[number] = made.add(
             "gather", (whole, index), {"axis": 0}, shape=node.shape, dtype=node.dtype,
             label=node.label,

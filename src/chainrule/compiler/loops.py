@@ -60,11 +60,10 @@ class _Nest:
             order.append(inner)
         self.order: list[int] = []
         for d in order:
-            outer = self.order[-1] if self.order else None
-            apart = outer is None or d == kernel.axis or d in keep or outer in keep
+            outer = self.order[-1] if self.order else -1
+            apart = outer < 0 or d == kernel.axis or d in keep or outer in keep
             if not apart and all(
-                a.strides[outer] == a.strides[d] * self.extent[d]
-                for a in accesses
+                a.strides[outer] == a.strides[d] * self.extent[d] for a in accesses
             ):
                 self.order.pop()
                 self.extent[d] *= self.extent[outer]

@@ -22,6 +22,7 @@ from .views import VIEWS, Source, sources, strided, unit_reshape
 
 __all__ = ["Access", "Array", "Kernel", "Lane", "Plan", "Stream", "plan"]
 
+CHEAP = frozenset({"add", "subtract", "multiply", "negative", "astype", "abs", "square"})
 LINE = 64  # bytes: of a cache line, and of the widest vector
 NEAR = 16_384  # bytes of a panel that stay in the first cache beside what else a tile reads
 CHUNK = 20_000.0  # nanoseconds of work in a piece that a thread takes
@@ -354,14 +355,21 @@ class _Planner:
                     panels=(column, width),
                 )  # fmt: skip
             elif i in states:
-                strides, length = self._laid(number, self.orders[number], whole=False)
-                self._array(number, strides, length, kind="state", slot=i, padded=True)
+                strides, length, padded = self._laid(number, self.orders[number], whole=False)
+                self._array(number, strides, length, kind="state", slot=i, padded=padded)
             else:
                 strides = _c_strides(node.shape)
                 stream = streams[i] if i < len(streams) else Stream()
                 self._array(number, strides, node.size, kind="input", slot=i, stream=stream)
+        # A number is part of the code, but what is read by strides must lie somewhere.
+        addressed = {
+            self.sources[k].root
+            for node in self.graph.nodes
+            for k in node.inputs
+            if node.op == "matmul" or node.op in ALONE or self.sources[k].axes is None
+        }
         for number, node in enumerate(self.graph.nodes):
-            if node.op == "constant" and node.size != 1:
+            if node.op == "constant" and (node.size != 1 or number in addressed):
                 value = np.ascontiguousarray(node.params["value"])
                 strides = _c_strides(node.shape)
                 self._array(number, strides, node.size, kind="constant", value=value)
@@ -389,10 +397,9 @@ class _Planner:
                     order = tuple(sorted(range(len(place)), key=lambda a: (place[a], a)))  # noqa: B023
                     if number in whole:
                         order = tuple(range(len(place)))
-                    strides, length = self._laid(number, order, number in whole)
-                    self._array(
-                        number, strides, length, kind="arena", padded=number not in whole
-                    )
+                    strides, length, padded = self._laid(number, order, number in whole)
+                    padded = padded and number not in whole
+                    self._array(number, strides, length, kind="arena", padded=padded)
 
     def _regrouped(self) -> set[int]:
         """The nodes that a reshape regroups, so that they must lie in C order without gaps."""
@@ -406,8 +413,11 @@ class _Planner:
 
     def _laid(
         self, number: int, order: Sequence[int], whole: bool
-    ) -> tuple[tuple[int, ...], int]:
-        """Strides and length in memory; rows are padded to whole vectors, off powers of two."""
+    ) -> tuple[tuple[int, ...], int, bool]:
+        """Strides, length in memory, and whether vectors may run over the end of a row.
+
+        Rows are padded to whole vectors, off powers of two.
+        """
         node = self.graph.nodes[number]
         vector = LINE // max(1, node.dtype.itemsize)
         wide = [a for a in order if node.shape[a] != 1]
@@ -419,7 +429,8 @@ class _Planner:
                 step = -(-step // vector) * vector
                 if step % (512 // node.dtype.itemsize) == 0:  # rows would meet in one cache set
                     step += vector
-        return tuple(strides), -(-step // vector) * vector
+        rows = len(wide) < 2 or strides[wide[-2]] % vector == 0
+        return tuple(strides), -(-step // vector) * vector, rows
 
     # -- kernels -------------------------------------------------------------------------------
 
@@ -490,7 +501,7 @@ class _Planner:
     def _kernel(self, one: Group, stored: set[int]) -> None:
         """A kernel for a group, with the pack that a product's second operand may need."""
         made = self.made
-        kernel = Kernel(0, one, _chunk_axis(one))
+        kernel = Kernel(0, one, _chunk_axis(one, self.graph.nodes[one.members[0]].params))
         if one.kind == "matmul":
             self._product(kernel)
         kernel.number = len(made.kernels)
@@ -630,15 +641,14 @@ class _Planner:
         """Give each kernel the earliest phase, and a lane there with those whose rows it follows."""
         phase: dict[int, int] = {}
         lane: dict[int, Lane] = {}
-        writer: dict[int, tuple[int, int | None]] = {}
+        writers: dict[int, list[tuple[int, int | None]]] = {}  # several packs may fill one array
         readers: dict[int, list[tuple[int, int | None]]] = {}
         phases: list[list[Lane]] = []
         for kernel in self.made.kernels:
             touched, written = self._touched(kernel, reads), self._written(kernel)
             needs: list[tuple[int, bool]] = []
             for array, along in touched:
-                if array in writer:
-                    other, stride = writer[array]
+                for other, stride in writers.get(array, ()):
                     needs.append((other, along is not None and along == stride))
             for array, along in written.items():
                 for other, stride in readers.get(array, ()):
@@ -664,7 +674,7 @@ class _Planner:
                 readers.setdefault(array, []).append((kernel.number, along))
                 self._lives(array, at)
             for array, along in written.items():
-                writer[array] = (kernel.number, along)
+                writers.setdefault(array, []).append((kernel.number, along))
                 self._lives(array, at)
         for several in phases:
             for one in several:
@@ -744,12 +754,22 @@ def _merged(several: list[Lane], phase: list[Lane], lane: dict[int, Lane]) -> La
 
 
 def _lazy(graph: Graph, origin: Sequence[Source]) -> set[int]:
-    """Cheap nodes that each of their readers can compute again, at the very element that it reads."""
-    found = {
-        n for n, node in enumerate(graph.nodes) if node.op in LAZY and n not in set(graph.outputs)
-    }
-    for number in range(len(graph.nodes) - 1, -1, -1):
-        node = graph.nodes[number]
+    """Cheap nodes that each of their readers can compute again, at the very element that it reads.
+
+    Comparisons, and what one reader makes of inputs alone: where it lies in the order of nodes says
+    nothing about where it is wanted (a decayed average, before the gradient that it meets).
+    """
+    outputs, users = set(graph.outputs), graph.users()
+    found: set[int] = set()
+    for number, node in enumerate(graph.nodes):
+        if number in outputs:
+            continue
+        roots = [origin[k].root for k in node.inputs]
+        given = all(graph.nodes[k].op in ("input", "constant") for k in roots)
+        once = node.op in CHEAP and given and node.shape and len(users[number]) == 1
+        if node.op in LAZY or once:
+            found.add(number)
+    for node in reversed(graph.nodes):
         if node.op in VIEWS:
             continue
         for source in node.inputs:
@@ -771,7 +791,7 @@ def _c_strides(shape: Shape) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def _chunk_axis(one: Group) -> int | None:
+def _chunk_axis(one: Group, params: Mapping[str, Any]) -> int | None:
     """The first axis that chunks can be cut from: rows of a loop, columns of a sum over rows."""
     wide = [d for d, n in enumerate(one.domain) if n != 1 and d not in one.reduced]
     if one.kind == "rows":
@@ -780,10 +800,8 @@ def _chunk_axis(one: Group) -> int | None:
         wide = [d for d in wide if d < len(one.domain) - 1]
     if one.kind == "reduce":
         return wide[-1] if wide else None
-    if one.kind == "gather":
-        return 0 if wide[:1] == [0] else None
-    if one.kind in ALONE:
-        return None
+    if one.kind == "cumsum_along" or (one.kind == "scatter_add" and "axis" in params):
+        wide = [d for d in wide if d != params["axis"]]  # along which one element follows another
     return wide[0] if wide else None
 
 
@@ -797,6 +815,8 @@ def _grain(kernel: Kernel, lanes: int) -> int:
 def _columns(kernel: Kernel, lanes: int) -> int:
     """Where chunks run along vectors they must end with one."""
     alone = [d for d, n in enumerate(kernel.group.domain) if n != 1]
+    if kernel.copy is not None:
+        return 16 if 1 in (access.strides[kernel.axis or 0] for access in kernel.copy) else 1
     return 8 * lanes if kernel.group.kind == "reduce" or len(alone) == 1 else 1
 
 

@@ -10,131 +10,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from .emit import BOOL, I64, PTR, VOID, Function, Module, Type, Value
-from .expression import Builder, Unsupported, llvm_type
-from .flat import RULES, Block, View, is_move, lanes_for, product_group, shuffled, views
+from .emit import I64, PTR, VOID, Function, Module, Type, Value
+from .flat import Block
 from .graph import Graph, Node
 from .memory import ARENA, COUNT, FIRST, POINTERS, ROW, stored_type
 from .plan import Stream
-from .pointwise import lower
+from .small import fits, work_of
 from .threads import stop_requested
+from .vectors import lanes_for, shuffled, size_of, views
 
 __all__ = ["STEPS_DONE", "fits", "write_registers"]
 
 STEPS_DONE = 5  # in the context: how many steps this call has made
 
-MOST_ELEMENTS = 64  # of an array
-MOST_WORK = 6000  # instructions of a step that has arrays; a loop is shorter then
-MOST_CHOICES = 16  # rows that a position known at run time chooses among
-IN_ONE = 1500  # instructions of one block: more are cut into functions
+IN_ONE = 2500  # instructions of one block: more are cut into functions
 CHUNK = 700  # instructions of one such function
 POLL = 1024  # steps between two looks for a request to stop
-BYTES = 32  # of a vector, as estimates count them
 
 ENTRY = [(PTR, "ctx"), (PTR, "sync"), (I64, "tid"), (I64, "threads")]
 PART = [(PTR, "ctx"), (PTR, "arena"), (I64, "step"), (I64, "row")]
-_LONG = frozenset(
-    {
-        "exp", "expm1", "log", "log1p", "log2", "log10", "sin", "cos", "tan", "arcsin", "arccos",
-        "arctan", "tanh", "sinh", "cosh", "erf", "erfc", "sigmoid", "sech2", "softplus", "silu",
-        "gelu", "elu", "power",
-    }
-)  # fmt: skip
-
-
-# -- what fits ----------------------------------------------------------------------------------
-
-
-def fits(graph: Graph) -> bool:
-    """Whether `write_registers` takes the graph: operations with a native form, small arrays.
-
-    Arrays of at most 64 elements, as many operations as make a step of some thousand instructions;
-    of scalars any number.
-    """
-    known: dict[Any, bool] = {}
-    builder = Builder()
-    if any(not 0 < node.size <= MOST_ELEMENTS for node in graph.nodes):
-        return False
-    if not all(_native(graph, node, builder, known) for node in graph.nodes):
-        return False
-    if all(node.size == 1 for node in graph.nodes):
-        return True
-    return sum(_work(graph, node) for node in graph.nodes) <= MOST_WORK
-
-
-def _native(graph: Graph, node: Node, builder: Builder, known: dict[Any, bool]) -> bool:
-    """Whether one node has a form here; `known` remembers the answer for others like it."""
-    sources = [graph.nodes[k] for k in node.inputs]
-    try:
-        llvm_type(node.dtype)
-    except Unsupported:
-        return False
-    if node.op in ("input", "constant") or is_move(graph, node):
-        return True
-    if node.op == "gather":
-        axis, x = node.params["axis"], sources[0]
-        return sources[1].dtype.kind in "iu" and x.shape[axis] <= MOST_CHOICES
-    if node.op == "scatter_add":
-        placed = "axis" in node.params and sources[1].dtype.kind in "iu"
-        fixed = placed and sources[1].op == "constant"
-        return fixed or (placed and sources[1].size <= MOST_CHOICES)
-    if node.op == "matmul":
-        return node.dtype.kind in "fiu" and len(node.shape) in (2, 3)
-    if node.op in ("argmax", "argmin"):
-        return isinstance(node.params["axis"], tuple)
-    if node.op == "keep":
-        return sources[0].dtype.kind in "iu" and sources[0].size == 1
-    if node.op in RULES:
-        return True
-    constants = [
-        x.params["value"].reshape(())[()] if x.op == "constant" and x.size == 1 else None
-        for x in sources
-    ]
-    weak = [bool(x.params.get("weak")) for x in sources]
-    key = (
-        node.op, node.dtype, repr(node.params),
-        *[(x.dtype, w, repr(c)) for x, w, c in zip(sources, weak, constants, strict=True)],
-    )  # fmt: skip
-    if key not in known:
-        operands = [
-            builder.load(k, x.dtype) if c is None else builder.const(c, x.dtype)
-            for k, (x, c) in enumerate(zip(sources, constants, strict=True))
-        ]
-        try:
-            lower(builder, node.op, operands, node.params, node.dtype, weak=weak)
-            known[key] = True
-        except Unsupported:
-            known[key] = False
-    return known[key]
-
-
-def _work(graph: Graph, node: Node) -> int:
-    """About how many instructions a node is."""
-    if node.op in ("input", "constant"):
-        return 0
-    vectors = _vectors(node.size, node)
-    sources = [graph.nodes[k] for k in node.inputs]
-    if node.op == "matmul":
-        depth = sources[0].shape[-1]
-        group = product_group(depth, node.size)
-        return -(-depth // group) * 3 * _vectors(group * node.size, node)
-    if node.op == "gather" and not is_move(graph, node):
-        return 3 * vectors * sources[0].shape[node.params["axis"]]
-    if node.op == "scatter_add" and not is_move(graph, node):
-        return 4 * vectors * sources[1].size
-    if node.op == "keep":
-        return 40 * vectors
-    if node.op in RULES:
-        several = 3 * sum(_vectors(x.size, x) for x in sources)
-        return several * (5 if node.op in ("argmax", "argmin") else 1)
-    return vectors * (25 if node.op in _LONG else 5 if node.op == "divide" else 1)
-
-
-def _vectors(size: int, node: Node) -> int:
-    return -(-size * node.dtype.itemsize // BYTES)
-
 
 # -- arrays in memory ---------------------------------------------------------------------------
 
@@ -151,9 +45,9 @@ def _pieces(size: int) -> list[tuple[int, int]]:
 
 def _load(fn: Function, address: Value, node: Node) -> Value:
     """A whole array, and no byte beyond it."""
-    kind, lanes = stored_type(node.dtype), lanes_for(node.size)
+    kind, lanes = stored_type(node.dtype), lanes_for(size_of(node))
     out: Value | None = None
-    for start, length in _pieces(node.size):
+    for start, length in _pieces(size_of(node)):
         part = fn.load(fn.at(address, start, kind), kind.of(length if length > 1 else 0))
         if out is None:
             out = part if length in (lanes, 1) else fn.shuffle(part, part, _padded(length, lanes))
@@ -178,7 +72,7 @@ def _store(fn: Function, value: Value, address: Value, node: Node) -> None:
     kind = stored_type(node.dtype)
     if value.type.base == "i1":
         value = fn.convert("zext", value, kind.of(value.type.lanes))
-    for start, length in _pieces(node.size):
+    for start, length in _pieces(size_of(node)):
         whole = length == max(value.type.lanes, 1)
         part = value if whole else shuffled(fn, value, range(start, start + length))
         fn.store(part, fn.at(address, start, kind), kind.bytes)
@@ -197,11 +91,16 @@ class _Arrays:
         self.graph, self.batch = graph, batch
         self.slot = {number: k for k, number in enumerate(graph.inputs)}
         given = streams.get("inputs", ()), streams.get("outputs", ())
-        self.inputs = [given[0][k] if k < len(given[0]) else Stream() for k in range(len(self.slot))]
+        self.inputs = [
+            given[0][k] if k < len(given[0]) else Stream() for k in range(len(self.slot))
+        ]
         count = len(graph.outputs)
         self.outputs = [given[1][k] if k < len(given[1]) else Stream() for k in range(count)]
         owner = [bound[k] if k < len(bound) else None for k in range(count)]
         self.states = {i: graph.outputs[k] for k, i in enumerate(owner) if i is not None}
+        for i, number in self.states.items():
+            old, new = graph.nodes[graph.inputs[i]], graph.nodes[number]
+            assert (old.shape, old.dtype) == (new.shape, new.dtype), f"state {i}: {old}, {new}"
         self.free = [k for k, i in enumerate(owner) if i is None]
         self.places = views(graph)
         self.alive = self._needed()
@@ -277,11 +176,17 @@ def write_registers(
     and writes the memory of states at each step.
     """
     arrays = _Arrays(graph, bound, streams, batch)
-    work = sum(_work(graph, graph.nodes[k]) for k in arrays.alive)
+    work = sum(work_of(graph, graph.nodes[k]) for k in arrays.alive)
     if work <= IN_ONE:
         _Whole(module, arrays, name).write()
         return 0
     return _Parts(module, arrays, name).write()
+
+
+def _align_stack(fn: Function) -> None:
+    """An aligned object makes LLVM align the stack, so that no spilled vector lies in two cache
+    lines: such a one takes three times as long to come back."""
+    fn.line(f"%{fn.fresh('aligned')} = alloca i8, align {fn.target.kind.vector_bytes}")
 
 
 class _Loop:
@@ -298,9 +203,7 @@ class _Loop:
 
     def begin(self) -> None:
         fn = self.fn
-        # An aligned object makes LLVM align the stack, so that no spilled vector crosses two cache
-        # lines: such a one takes three times as long to come back.
-        fn.line(f"%{fn.fresh('aligned')} = alloca i8, align {fn.target.kind.vector_bytes}")
+        _align_stack(fn)
         mine = fn.compare("eq", fn.arguments[2], fn.const(0, I64))
         fn.line(f"br {mine}, label %{self.labels['start']}, label %{self.out}")
         fn.label(self.labels["start"])
@@ -364,9 +267,7 @@ class _Whole(_Loop):
             if slot in arrays.states or (number in arrays.alive and not arrays.moves(slot)):
                 base = fn.load(fn.at(self.context, POINTERS + slot, I64), PTR)
                 loaded[slot] = _load(fn, base, graph.nodes[number])
-        states = {
-            slot: Value(f"%{fn.fresh('state')}", loaded[slot].type) for slot in arrays.states
-        }
+        states = {slot: Value(f"%{fn.fresh('state')}", loaded[slot].type) for slot in arrays.states}
         before, body = fn.lines, []  # type: ignore[var-annotated]
         fn.lines = body
 
@@ -380,9 +281,7 @@ class _Whole(_Loop):
             return loaded[slot]
 
         block = Block(fn, graph, arrays.places, outside, before=before)
-        block.fixed.update(
-            loaded[slot].text for slot in loaded if slot not in states
-        )
+        block.fixed.update(loaded[slot].text for slot in loaded if slot not in states)
         for number in range(len(graph.nodes)):
             if number in arrays.alive:
                 block.enter(number)
@@ -427,9 +326,7 @@ class _Parts(_Loop):
                     if home.get(root, p) != p and root not in self.offset:
                         self._reserve(root, graph.nodes[root])
         self.slots = {number: slot for slot, number in arrays.states.items()}
-        names = [
-            self._part(f"{self.name}.{p}", part, outputs[p]) for p, part in enumerate(parts)
-        ]
+        names = [self._part(f"{self.name}.{p}", part, outputs[p]) for p, part in enumerate(parts)]
         names += self._commit()
         fn = self.fn
         self.begin()
@@ -453,11 +350,11 @@ class _Parts(_Loop):
                 parts.append([])
                 work = 0
             parts[-1].append(number)
-            work += max(1, _work(self.graph, node))
+            work += max(1, work_of(self.graph, node))
         return parts
 
     def _reserve(self, key: Any, node: Node) -> None:
-        size = stored_type(node.dtype).bytes * max(1, lanes_for(node.size))
+        size = stored_type(node.dtype).bytes * max(1, lanes_for(size_of(node)))
         self.bytes = -(-self.bytes // size) * size  # no vector across two cache lines
         self.offset[key] = self.bytes
         self.bytes += size
@@ -472,7 +369,7 @@ class _Parts(_Loop):
         fn.store(value, self._place(fn, key))
 
     def _restore(self, fn: Function, key: Any, node: Node) -> Value:
-        kind = stored_type(node.dtype).of(lanes_for(node.size))
+        kind = stored_type(node.dtype).of(lanes_for(size_of(node)))
         value = fn.load(self._place(fn, key), kind)
         if node.dtype.kind == "b":
             return fn.compare("ne", value, fn.const(0, kind))
@@ -482,6 +379,8 @@ class _Parts(_Loop):
         arrays, graph = self.arrays, self.graph
         fn = self.module.function(name, PART, inline=False)
         context, _, step, row = fn.arguments
+        if any(self.graph.nodes[k].shape for k in numbers):
+            _align_stack(fn)
 
         def outside(number: int) -> Value:
             node = graph.nodes[number]
@@ -520,6 +419,3 @@ class _Parts(_Loop):
             fn.finish()
             names.append(name)
         return names
-
-
-_ = (BOOL, np, View)

@@ -14,7 +14,7 @@ from ..circuit import Parameter, Reading, Tensor, enter_group, no_grad, refuse, 
 from ..errors import ShapeError, UnknownNameError, listed
 from ..ops import constant
 
-__all__ = ["Module", "Parameter", "Shape", "frozen"]
+__all__ = ["Module", "Parameter", "Shape", "frozen", "moved"]
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -26,6 +26,7 @@ class _Context(threading.local):
     given: Mapping[Any, Any] = {}
     evaluating: bool = False
     frozen: bool = False  # nothing is counted or averaged: the call is pure
+    moved: dict[Any, Any] | None = None  # where a traced step leaves its buffers' new values
 
 
 _context = _Context()
@@ -34,6 +35,11 @@ _context = _Context()
 def frozen() -> bool:
     """Whether a pure call is running, in which no layer may count or average anything."""
     return _context.frozen
+
+
+def moved() -> dict[Any, Any] | None:
+    """The new values of buffers, by (id of the module, attribute), where a step is traced."""
+    return _context.moved
 
 
 @contextmanager
@@ -213,6 +219,13 @@ class Module:
                 module, attribute = places[name]
                 module._buffers[attribute] = new[name]
 
+    def load_buffers(self, values: Mapping[str, Array]) -> None:
+        """Set buffers by their names in `named_buffers`."""
+        places = self._buffer_places()
+        for name, value in values.items():
+            module, attribute = places[name]
+            module._buffers[attribute] = value
+
     @property
     def params(self) -> dict[str, Array]:
         """A copy of every parameter's value by name; assign such a dict to set them.
@@ -286,6 +299,17 @@ class Module:
         }
         with _during(given={**_context.given, **given}):
             yield self
+
+    @contextmanager
+    def stepping(self, params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """As `using`, for a step that is traced: the buffers' new values come out by name."""
+        moved: dict[Any, Any] = {}
+        found: dict[str, Any] = {}
+        with self.using(params), _during(moved=moved):
+            yield found
+        for name, (module, attribute) in self._buffer_places().items():
+            if name in params:
+                found[name] = moved.get((id(module), attribute), params[name])
 
     def predict(self, X: Any, batch_size: int | None = None) -> Array:
         """The raw outputs for X as a plain array, in evaluation mode and without recording.

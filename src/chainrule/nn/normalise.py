@@ -10,7 +10,7 @@ from ..circuit import Parameter, refuse, state
 from ..circuit import vocabulary as ops
 from ..errors import ShapeError
 from .base import Layer, count, floating
-from .module import Shape, frozen
+from .module import Shape, frozen, moved
 
 
 class BatchNorm1d(Layer):
@@ -66,15 +66,22 @@ class BatchNorm1d(Layer):
     def _remember(self, mean: Any, var: Any, rows: int) -> None:
         if frozen():
             return
+        rate, unbiased = self.momentum, rows / (rows - 1)
+        after = moved()
+        if after is not None:
+            own = {name: (id(self), name) for name in ("running_mean", "running_var")}
+            old = {name: after.get(key, getattr(self, name)) for name, key in own.items()}
+            after[own["running_mean"]] = (1 - rate) * old["running_mean"] + rate * mean
+            after[own["running_var"]] = (1 - rate) * old["running_var"] + rate * var * unbiased
+            return
         if state.compiling:
             raise refuse(
                 f"{self._where()} in training mode",
                 "it moves its running averages at every call. Use model.eval(), or"
                 " model.apply(params, X), which changes nothing",
             )
-        rate = self.momentum
         self.running_mean = (1 - rate) * self.running_mean + rate * mean.value
-        self.running_var = (1 - rate) * self.running_var + rate * var.value * (rows / (rows - 1))
+        self.running_var = (1 - rate) * self.running_var + rate * var.value * unbiased
 
 
 class LayerNorm(Layer):

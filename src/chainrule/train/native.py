@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from ..circuit import Tensor
 from ..circuit import vocabulary as ops
 from ..compiler import native as machine
 from ..compiler.compiled import unsupported
 from ..compiler.decompose import decompose
-from ..compiler.graph import Graph
 from ..compiler.loop import Batches, batched
 from ..compiler.loop import Loop as Steps
 from ..compiler.plan import Stream
@@ -29,11 +30,12 @@ from ..compiler.simplify import simplify
 from ..compiler.trace import Traced, trace
 from ..errors import CompileError, TraceError
 from ..gradient import value_and_grad
+from ..gradient.backward import seed as first_upstream
 from ..nn import Dropout
 from ..nn.optim import Optimizer
 from ..ops.neural import keys
 from .progress import Silent
-from .run import Loop, Plan, Run, diverged
+from .run import Loop, Plan, Run, diverged, scalar
 
 __all__ = ["NativeLoop", "native"]
 
@@ -47,9 +49,6 @@ def native(loop: Loop) -> Loop:
     history = loop.history
     if not machine.available():
         history.compiled = "no: llvmlite is not installed for this platform"
-        return loop
-    if loop.run.has_buffers:
-        history.compiled = "no: the model keeps running averages"
         return loop
     try:
         made = NativeLoop(loop)
@@ -89,14 +88,14 @@ class NativeLoop(Loop):
                     most = 1 if every else min(most, plan.steps - done % plan.steps)
                 with pace.timed(most):
                     losses = self.step.run(done, most)
-                trouble = self._trouble(losses)
+                trouble = self._trouble(done, losses)
                 if trouble is not None:
-                    losses = self._replayed(done, trouble)
+                    losses = self._replayed(done, trouble, losses)
                 done += len(losses)
-                self._note(losses, done)
+                self.history.step_loss.extend(losses.tolist())
                 if looks:
                     self.step.save()
-                if stopped := self._looked(done, every, looks):
+                if stopped := self._looked(losses, done, every, looks):
                     return stopped
                 if looks:
                     self.step.refresh()
@@ -104,26 +103,25 @@ class NativeLoop(Loop):
             self.step.save()
         return None
 
-    def _looked(self, done: int, every: bool, looks: bool) -> str | None:
+    def _looked(self, losses: Array, done: int, every: bool, looks: bool) -> str | None:
         """Whether somebody who looks after a slice ends the run."""
         epoch, place = divmod(done, self.plan.steps)
         if place:
             self.show.step(epoch + 1, done)
         if every and (stopped := self.asked("on_step", epoch + bool(place))):
             return stopped
+        self._count(losses, done)
         if looks and not place:
             return self.end_of(epoch)
         return "interrupted" if self.interrupt.asked else None
 
-    def _note(self, losses: Array, done: int) -> None:
-        """Enter the losses of steps in the history, and those of the epochs that they complete."""
-        history, plan = self.history, self.plan
-        history.step_loss.extend(losses)
+    def _count(self, losses: Array, done: int) -> None:
+        """Enter the mean losses of the epochs that a slice completes."""
+        history, plan, first = self.history, self.plan, done - len(losses)
         if plan.whole:
-            history.loss.extend(losses)
-            self._show(done - len(losses) + 1, done + 1)
+            history.loss.extend(losses.tolist())
+            self._show(first + 1, done + 1)
             return
-        first = done - len(losses)
         while first < done:
             epoch, place = divmod(first, plan.steps)
             count = min(done - first, plan.steps - place)
@@ -136,8 +134,7 @@ class NativeLoop(Loop):
             if place + count == plan.steps:
                 history.loss.append(self.total / len(plan.X))
                 self.total = 0.0
-                if not self.gauges.wanted:
-                    self._show(epoch + 1, epoch + 2)
+                self._show(epoch + 1, epoch + 2)
 
     def _show(self, first: int, end: int) -> None:
         """Epochs that nobody measures are shown here; the others at their end."""
@@ -147,36 +144,46 @@ class NativeLoop(Loop):
         for epoch in range(first, end):
             self.show.epoch(epoch, {"loss": self.history.loss[epoch - 1]})
 
-    def _trouble(self, losses: Array) -> int | None:
+    def _trouble(self, done: int, losses: Array) -> int | None:
         """The first step of a slice whose loss, or what it leaves, is not finite."""
         wrong = np.flatnonzero(~np.isfinite(losses))
+        high = int(wrong[0]) if len(wrong) else len(losses)
         if len(wrong):
-            return int(wrong[0])
+            # A parameter that is no number shows at the end of its epoch, before the next loss.
+            if high == 0 or (done + high) % self.plan.steps:
+                return high
+            self.step.rewind(done + high)
         if self.step.finite():
-            return None
-        low, high = 0, len(losses)  # all is well after `low` steps, not after `high`
+            return high if len(wrong) else None
+        low = 0  # all is well after `low` steps, not after `high`
         while high - low > 1:
             middle = (low + high) // 2
-            self.step.again(middle)
-            low, high = (low, middle) if not self.step.finite() else (middle, high)
+            self.step.rewind(done + middle)
+            low, high = (middle, high) if self.step.finite() else (low, middle)
         return high - 1
 
-    def _replayed(self, done: int, trouble: int) -> Array:
-        """The slice up to its step in trouble, which the interpreted loop does, or refuses."""
-        losses = self.step.again(trouble)
-        self.step.save()
+    def _replayed(self, done: int, trouble: int, losses: Array) -> Array:
+        """The slice up to its step in trouble, which the interpreted loop does, or refuses.
+
+        That loop goes back to the parameters of the last finite loss, so it does the step before
+        as well.
+        """
         at = done + trouble
-        epoch, place = divmod(at, self.plan.steps)
-        value = self.run.step(*self.plan.batch(epoch + 1, place))
-        wrong = "" if np.isfinite(value) else f"the loss is {value}"
-        if not wrong and self.run.went_wrong():
-            wrong = "a parameter is not finite"
-        if wrong:
-            self.history.step_loss.extend(losses)
-            self.step.abandon()
-            raise diverged(self.run, wrong, at + 1, epoch + 1)
+        first = max(0, at - 1)
+        self.step.rewind(first)
+        self.step.save()
+        for step in range(first, at + 1):
+            epoch, place = divmod(step, self.plan.steps)
+            value = self.run.step(*self.plan.batch(epoch + 1, place))
+            wrong = "" if math.isfinite(value) else f"the loss is {value}"
+            if not wrong and self.run.went_wrong():
+                wrong = "a parameter is not finite"
+            if wrong:
+                self.history.step_loss.extend(float(x) for x in losses[: step - done])
+                self.step.live = False
+                raise diverged(self.run, wrong, step + 1, epoch + 1)
         self.step.load()
-        return np.append(losses, np.array(value, losses.dtype))
+        return np.append(losses[:trouble], np.array(value, losses.dtype))
 
 
 class _Pace:
@@ -201,6 +208,7 @@ class _Step:
         self.run_, self.plan, self.gradients = run, plan, gradients
         self.names = list(run.parameters)
         self.slots = [slot for slot in run.state if slot != "step"]
+        self.buffers = list(dict(run.model.named_buffers()))
         self.ours = isinstance(run.optimizer, Optimizer)
         self.random = [m for m in run.model.modules() if isinstance(m, Dropout) and m.p]
         self.settings = self._settings()
@@ -209,13 +217,15 @@ class _Step:
         self._build()
         self.written: dict[str, Array] = {}
         self.base = int(run.state["step"])
-        self.at = 0
-        self.live = True
+        self.done = 0  # steps of this run
+        self.marks: list[tuple[int, Array]] = []
+        self.start = {layer: layer.step for layer in self.random}
+        self.live = True  # whether the run's values are here
 
     # -- tracing -------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        plan, count = self.plan, len(self.names)
+        plan = self.plan
         full = len(plan.X) // plan.size
         rest = 0 if plan.whole else len(plan.X) % plan.size
         self.calls = self._calls()
@@ -225,7 +235,7 @@ class _Step:
             if missing := unsupported(graph):
                 raise CompileError(next(iter(missing.values())))
         self.outside = traced[0].parameters
-        states = count * (1 + len(self.slots))
+        states = len(self.names) * (1 + len(self.slots)) + len(self.buffers)
         own = states + 2 + len(self.calls)  # then X and y, then what the step closes over
         if not plan.whole:
             graphs = [batched(g, [own, own + 1], len(plan.X)) for g in graphs]
@@ -270,46 +280,61 @@ class _Step:
         optimizer = copy.copy(run.optimizer)
 
         def step(
-            values: list[Any], slots: list[list[Any]], number: Any, lr: Any, given: list[Any],
-            X: Any, y: Any,
+            values: list[Any], slots: list[list[Any]], buffers: list[Any], number: Any, lr: Any,
+            given: list[Any], X: Any, y: Any,
         ) -> list[Any]:  # fmt: skip
+            averages: list[Any] = []
+
             def objective(parameters: list[Any]) -> Any:
                 source = iter(given)
                 own = dict(zip(names, parameters, strict=True))
-                with _keys_from(self.random, lambda layer: next(source)), run.model.using(own):
+                own.update(zip(self.buffers, buffers, strict=True))
+                keys_ = _keys_from(self.random, lambda layer: next(source))
+                with keys_, run.model.stepping(own) as moved:
                     loss = run.loss(run.model(X), y)
-                return ops.sum(loss) if getattr(loss, "shape", ()) else loss
+                averages[:] = [moved[name] for name in self.buffers]
+                if not isinstance(loss, Tensor):
+                    scalar(loss)  # which says what is wrong
+                if loss.size != 1:
+                    first_upstream(loss)
+                return loss
 
             loss, gradients = value_and_grad(objective)(values)
+            loss = ops.reshape(loss, ()) if loss.shape else loss
             optimizer.lr = lr
-            state = {s: dict(zip(names, v, strict=True)) for s, v in zip(self.slots, slots, strict=True)}
+            state = {
+                slot: dict(zip(names, several, strict=True))
+                for slot, several in zip(self.slots, slots, strict=True)
+            }
             after, state = optimizer.update(
                 dict(zip(names, values, strict=True)),
                 dict(zip(names, gradients, strict=True)),
                 {"step": number, **state},
             )
-            moved = [after[name] for name in names]
-            moved += [state[slot][name] for slot in self.slots for name in names]
-            return [loss, *moved, *(gradients if self.gradients else [])]
+            after_all = [after[name] for name in names]
+            after_all += [state[slot][name] for slot in self.slots for name in names]
+            return [loss, *after_all, *averages, *(gradients if self.gradients else [])]
 
         values = [run.parameters[name].value for name in names]
         slots = [[run.state[slot][name] for name in names] for slot in self.slots]
         given = [np.uint64(0) for _ in self.calls]
         X, y = plan.X[:rows], plan.y[:rows]
-        return trace(step, (values, slots, np.int64(0), np.float64(0.1), given, X, y))
+        buffers = list(dict(run.model.named_buffers()).values())
+        return trace(step, (values, slots, buffers, np.int64(0), np.float64(0.1), given, X, y))
 
     # -- running -------------------------------------------------------------------------------
 
     def run(self, done: int, count: int) -> Array:
         """`count` steps after `done` of them; their losses."""
-        self.snapshot = self.loop.snapshot()
-        self.at = done
+        # Two slices back, so that the step before any of this slice's can be done again.
+        self.marks = [*self.marks[-1:], (done, self.loop.snapshot())]
         return self._steps(done, count)
 
-    def again(self, count: int) -> Array:
-        """The first `count` steps of the last slice once more, from where it began."""
-        self.loop.restore(self.snapshot)
-        return self._steps(self.at, count)
+    def rewind(self, done: int) -> None:
+        """The states as they were after `done` steps, of this slice or the one before."""
+        at, states = next(mark for mark in reversed(self.marks) if mark[0] <= done)
+        self.loop.restore(states)
+        self._steps(at, done - at)
 
     def _steps(self, done: int, count: int) -> Array:
         losses = np.zeros(max(1, count), self.loss_type)
@@ -361,17 +386,13 @@ class _Step:
         for k, value in enumerate(self._values()):
             self.loop.give(k, value)
         self.written = {name: run.parameters[name].value for name in self.names}
-        # `done` counts from the run's first step, whose number in the optimiser's life is `base`.
-        self.done = getattr(self, "done", 0)
-        if not hasattr(self, "start"):
-            self.start = {layer: layer.step for layer in self.random}
-        else:
-            self.done += int(run.state["step"]) - self.base - self.done
+        self.done = int(run.state["step"]) - self.base
 
     def _values(self) -> list[Array]:
         run = self.run_
         values = [run.parameters[name].value for name in self.names]
-        return values + [run.state[slot][name] for slot in self.slots for name in self.names]
+        values += [run.state[slot][name] for slot in self.slots for name in self.names]
+        return values + list(dict(run.model.named_buffers()).values())
 
     def save(self) -> None:
         """Give parameters and state to the run, as the last step left them."""
@@ -385,14 +406,12 @@ class _Step:
         for s, slot in enumerate(self.slots, 1):
             state[slot] = {n: self.loop.take(s * count + k)[()] for k, n in enumerate(self.names)}
         run.state = state
+        first = count * (1 + len(self.slots))
+        run.model.load_buffers({n: self.loop.take(first + k) for k, n in enumerate(self.buffers)})
         if self.gradients:
             run.gradients = {n: g.copy()[()] for n, g in zip(self.names, self.slopes, strict=True)}
         for layer in self.random:
             layer.step = self.start[layer] + self.done * self.calls.count(layer)
-
-    def abandon(self) -> None:
-        """The run has its values from elsewhere: do not write over them."""
-        self.live = False
 
     def refresh(self) -> None:
         """Take what a callback has changed: parameters, or the optimiser's settings."""
@@ -427,5 +446,3 @@ def _keys_from(layers: list[Dropout], source: Callable[[Dropout], Any]) -> Itera
         for layer in layers:
             del layer.next_key  # type: ignore[method-assign]
 
-
-_ = Graph
