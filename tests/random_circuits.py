@@ -20,7 +20,7 @@ from chainrule.compiler.interpret import evaluated
 
 Array = Any
 SIZES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 65, 100)
-LARGEST = 40_000  # elements of one array
+LARGE = (1, 2, 5, 24, 130, 257, 512, 1000, 2049, 4100)
 MODERATE = 1e3
 
 SMOOTH = (
@@ -67,8 +67,11 @@ class Circuit:
 
 
 class _Writer:
-    def __init__(self, choose: random.Random, dtype: Any, smooth: bool) -> None:
+    def __init__(
+        self, choose: random.Random, dtype: Any, smooth: bool, sizes: Sequence[int], most: int
+    ) -> None:
         self.choose, self.dtype, self.smooth = choose, np.dtype(dtype), smooth
+        self.sizes, self.most = sizes, most
         self.numbers = np.random.default_rng(choose.randrange(1 << 16))
         self.lines: list[str] = []
         self.values: dict[str, Any] = {}
@@ -101,7 +104,7 @@ class _Writer:
         except Exception:
             return None
         array = np.asarray(value)
-        fine = array.dtype.kind in "fib" and 0 < array.size <= LARGEST
+        fine = array.dtype.kind in "fib" and 0 < array.size <= 10 * self.most
         if not fine or (array.dtype.kind == "f" and array.dtype != self.dtype):
             return None
         if not np.all(np.isfinite(array)) or np.max(np.abs(array.astype(float))) > MODERATE:
@@ -125,7 +128,7 @@ class _Writer:
         return np.shape(self.values[name])
 
     def size(self) -> int:
-        return self.choose.choice(SIZES)
+        return self.choose.choice(self.sizes)
 
     # -- lines --------------------------------------------------------------------------------
 
@@ -237,7 +240,7 @@ class _Writer:
         cut = f"{low}:{high}:{step}" if step > 0 else f"::{step}"
         before = ":, " * axis
         picks = [choose.randrange(-n, n) for _ in range(choose.choice([1, 3, 8]))]
-        factors = [d for d in range(1, size + 1) if size % d == 0]
+        factors = [d for d in range(1, min(size, 5000) + 1) if size % d == 0]
         divisor = choose.choice(factors)
         y = self.pick(lambda v: np.shape(v) == shape)
         return choose.choice(
@@ -288,14 +291,18 @@ class _Writer:
         return f"cr.argmin({x}, axis={axis})"
 
 
-def random_circuit(choose: random.Random, *, lines: int = 8, smooth: bool = False) -> Circuit:
+def random_circuit(
+    choose: random.Random, *, lines: int = 8, smooth: bool = False, large: bool = False
+) -> Circuit:
     """A circuit of about so many lines; `smooth` ones have second derivatives everywhere."""
-    writer = _Writer(choose, choose.choice(["float32", "float64"]), smooth)
+    most = 150_000 if large else 4000  # elements of the first argument
+    dtype, sizes = choose.choice(["float32", "float64"]), LARGE if large else SIZES
+    writer = _Writer(choose, dtype, smooth, sizes, most)
     ndim = choose.choice([0, 1, 1, 2, 2, 2, 2, 3, 3, 4])
-    sizes = [writer.size() for _ in range(ndim)]
-    while np.prod(sizes) > 4000:
-        sizes[choose.randrange(ndim)] = choose.choice([1, 2, 3, 7])
-    writer.argument(sizes)
+    shape = [writer.size() for _ in range(ndim)]
+    while np.prod(shape) > most:
+        shape[choose.randrange(ndim)] = choose.choice([1, 2, 3, 7])
+    writer.argument(shape)
     kinds = [writer.unary, writer.unary, writer.pair, writer.pair, writer.reduction, writer.rows]
     kinds += [writer.product, writer.move, writer.move]
     if not smooth:
@@ -413,14 +420,16 @@ def _run(graph: Graph, inputs: Sequence[Array], rng: Any) -> list[Array]:
             value = evaluated(node, operands)
         rounded = node.op not in EXACT and node.dtype.kind == "f"
         if rng is not None and rounded and value.__class__ is not float:
-            size = np.abs(value)
+            size, terms = np.abs(value), 1.0
             if node.op in ("sum", "cumsum_along", "scatter_add"):
                 size = evaluated(node, [np.abs(operands[0]), *operands[1:]])
+                terms = np.size(operands[0]) / max(1, np.size(value))
             elif node.op == "matmul":
                 size = np.abs(operands[0]) @ np.abs(operands[1])
+                terms = operands[0].shape[-1]
             elif node.op in ("add", "subtract"):
                 size = np.abs(operands[0]) * 0.25 + np.abs(operands[1]) * 0.25 + np.abs(value)
-            eps = ULPS * float(np.finfo(node.dtype).eps)
+            eps = max(ULPS, np.sqrt(terms) / 2) * float(np.finfo(node.dtype).eps)
             signs = rng.choice([-eps, eps], np.shape(value))
             value = np.asarray(value + size * signs, node.dtype)[()]
         values.append(value)

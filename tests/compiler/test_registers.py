@@ -360,6 +360,18 @@ def test_xor_after_2000_steps_is_what_float64_gives(optimizer: Any, dtype: Any, 
         np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
 
 
+def test_a_product_begins_at_what_is_added_to_it() -> None:
+    """Also at a Python number, and where the product is wanted itself."""
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(3, 2)).astype(np.float32), rng.normal(size=(2, 5)).astype(np.float32)
+    b = rng.normal(size=5).astype(np.float32)
+    agrees(compiled_graph(lambda x, w, b: 2.0 + x @ w, [x, w, b]), [x, w, b])
+    agrees(compiled_graph(lambda x, w, b: x @ w + b, [x, w, b]), [x, w, b])
+    agrees(compiled_graph(lambda x, w, b: (x @ w + b, x @ w), [x, w, b]), [x, w, b])
+    agrees(compiled_graph(lambda x, w, b: x @ w + x @ w, [x, w, b]), [x, w, b])
+    agrees(compiled_graph(lambda x, w, b: b @ w.T + x @ w @ w.T, [x, w, b]), [x, w, b])
+
+
 # -- scalars ------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,8 @@
-"""Straight-line code on whole arrays: every node is one flat vector."""
+"""Straight-line code on whole arrays: every node is one flat vector.
+
+Nodes are expressions until a shuffle, a product or a store needs their value, so that what several
+of them have in common, as the exponential of σ and σ′, is written once.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +85,7 @@ class Block:
             product = self._products[number]
             if product is not None:
                 (other,) = [k for k in node.inputs if k != product]
-                start = self.operand(other, node.shape)
+                start = self.builder.cast(self.operand(other, node.shape), node.dtype)
                 self._exprs[number] = matmul(self, self.graph.nodes[product], start)
         elif rule is not None:
             self._exprs[number] = rule(self, node)
@@ -116,6 +120,7 @@ class Block:
         return self.given(lanes_of(list(padded), llvm_type(dtype)), dtype)
 
     def given(self, value: Value, dtype: Any) -> Expr:
+        """What is in a register, as an expression."""
         self._values[value] = value
         return self.builder.load(value, dtype)
 

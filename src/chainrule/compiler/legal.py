@@ -5,9 +5,10 @@ A last rewriting, still in terms of nodes: what comes out computes the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
-from .graph import Graph, Node
+from .graph import Graph, Node, Shape
 from .views import VIEWS, Source, sources, unit_reshape
 
 __all__ = ["copied", "legal", "orders", "together"]
@@ -221,34 +222,48 @@ def _wanted(
 
 
 def _split_sums(graph: Graph) -> Graph:
-    """Sums over everything of long arrays in two: over the last axis first, then over the rest."""
+    """Sums over everything of long arrays in two: over the last axes first, then over the rest."""
     made = _Rebuilt(graph)
     for number, node in enumerate(graph.nodes):
         source = graph.nodes[node.inputs[0]] if node.inputs else node
         whole = node.op in ("sum", "max", "min") and node.size == 1 and source.size > LONG
-        if not whole or node.params["keepdims"]:
+        if not whole:
             made.keep(number)
             continue
-        rows, columns = _folded(source.size) if len(source.shape) == 1 else (0, 0)
-        x = made.at[node.inputs[0]]
-        shape = source.shape
-        if rows:
-            shape = (rows, columns)
+        x, shape = made.at[node.inputs[0]], source.shape
+        first = _cut(shape)
+        if not first:
+            shape = _folded(source.size)
+            first = len(shape) - 1
             x = made.new.add("reshape", (x,), {"shape": shape}, shape=shape, dtype=source.dtype)
-        while len(shape) > 1:
-            shape = shape[:-1]
-            params = {"axis": (len(shape),), "keepdims": False}
-            x = made.new.add(node.op, (x,), params, shape=shape, dtype=node.dtype)
-        made.at[number] = made.new.add(
-            node.op, (x,), {"axis": (0,), "keepdims": False}, shape=(), dtype=node.dtype,
-            label=node.label, origin=node.origin,
-        )  # fmt: skip
+        for axes in (range(first, len(shape)), range(first)):
+            if axes:
+                shape = shape[: axes[0]]
+                params = {"axis": tuple(axes), "keepdims": False}
+                x = made.new.add(
+                    node.op, (x,), params, shape=shape, dtype=node.dtype, label=node.label,
+                    origin=node.origin,
+                )  # fmt: skip
+        if node.shape:
+            params = {"shape": node.shape}
+            x = made.new.add("reshape", (x,), params, shape=node.shape, dtype=node.dtype)
+        made.at[number] = x
     return made.finish()
 
 
-def _folded(size: int) -> tuple[int, int]:
-    """Rows and columns of a long vector: columns near 4096 that divide it, else none."""
+def _cut(shape: Shape) -> int:
+    """The first of the last axes that hold enough elements for a sum of their own; 0 for none."""
+    held = 1
+    for axis in range(len(shape) - 1, 0, -1):
+        held *= shape[axis]
+        if held >= 512:
+            return axis if math.prod(shape[:axis]) > 1 else 0
+    return 0
+
+
+def _folded(size: int) -> Shape:
+    """Rows of a long vector, as near to 4096 columns as divides it; one row where nothing does."""
     for columns in range(min(size, 4096), 511, -1):
         if size % columns == 0:
             return size // columns, columns
-    return 0, 0
+    return (size,)

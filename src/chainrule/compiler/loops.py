@@ -49,7 +49,13 @@ class _Nest:
     """The loops around a kernel's innermost one, with neighbouring axes made one where they can."""
 
     def __init__(
-        self, fn: Function, kernel: Kernel, inner: int, accesses: Sequence[Any], keep: Sequence[int]
+        self,
+        fn: Function,
+        kernel: Kernel,
+        inner: int,
+        accesses: Sequence[Any],
+        keep: Sequence[int] = (),
+        reduced: Sequence[int] = (),
     ) -> None:
         self.fn, self.kernel, self.inner = fn, kernel, inner
         domain = kernel.group.domain
@@ -62,6 +68,7 @@ class _Nest:
         for d in order:
             outer = self.order[-1] if self.order else -1
             apart = outer < 0 or d == kernel.axis or d in keep or outer in keep
+            apart = apart or (d in reduced) != (outer in reduced)
             if not apart and all(
                 a.strides[outer] == a.strides[d] * self.extent[d] for a in accesses
             ):
@@ -105,7 +112,7 @@ def write_map(module: Module, plan: Plan, kernel: Kernel, name: str) -> None:
     stores = [_store_access(plan, kernel, n) for n in kernel.stores]
     reads = list(dict.fromkeys(_keys(exprs)))
     inner = _vector_axis(kernel.group.domain, stores, reads)
-    nest = _Nest(fn, kernel, inner, [*stores, *reads], ())
+    nest = _Nest(fn, kernel, inner, [*stores, *reads])
     lanes = width(fn, _dtypes(plan, kernel, exprs)) if inner >= 0 else 0
 
     def body(cursor: Cursor) -> None:
@@ -475,10 +482,10 @@ def write_reduce(module: Module, plan: Plan, kernel: Kernel, name: str) -> None:
     inner = _vector_axis(group.domain, [places[n] for n in before], inside)
     lanes = width(fn, _dtypes(plan, kernel, [*operands, *wide, *finals]))
     accesses = [*places.values(), *reads]
-    reduced = [d for d in group.reduced if group.domain[d] > 1]
-    kept = [d for d, n in enumerate(group.domain) if n > 1 and d not in reduced]
+    nest = _Nest(fn, kernel, inner, accesses, reduced=group.reduced)
+    reduced = [d for d in nest.order if d in group.reduced]
+    kept = [d for d in nest.order if d not in group.reduced]
     along = inner in reduced
-    nest = _Nest(fn, kernel, inner, accesses, range(len(group.domain)))
     cursor = Cursor(fn, plan, accesses)
 
     def total(here: Cursor, vector: int) -> None:
@@ -526,11 +533,11 @@ def write_reduce(module: Module, plan: Plan, kernel: Kernel, name: str) -> None:
 
         def nested(there: Cursor, left: list[int], carried: list[Value]) -> list[Value]:
             if along and not left:
-                return innermost(there, inner, group.domain[inner], lanes, carried)  # type: ignore[no-any-return]
+                return innermost(there, inner, nest.extent[inner], lanes, carried)  # type: ignore[no-any-return]
             if not along and len(left) == 1:
-                return innermost(there, left[0], group.domain[left[0]], 1, carried)  # type: ignore[no-any-return]
+                return innermost(there, left[0], nest.extent[left[0]], 1, carried)  # type: ignore[no-any-return]
             return fn.loop(
-                group.domain[left[0]],
+                nest.extent[left[0]],
                 carried,
                 lambda index, values: nested(there.moved(index, left[0]), left[1:], list(values)),
             )

@@ -39,6 +39,7 @@ SYNC_BYTES = ARRIVED + MOST_THREADS * LINE
 
 # About 1 µs. Where two threads share one core a longer spin delays the one that is waited for.
 PAUSES = 40
+SPIN = 2000  # pauses of a barrier, some 30 µs: as long as the piece of work that is waited for
 
 
 def phase(
@@ -142,11 +143,10 @@ def _define_barrier(module: Module) -> None:
     """Each thread says that it has come; thread 0 has seen all and says so."""
     if "threads.barrier" in module.functions:
         return
-    _define_await(module)
     arguments = [(PTR, "sync"), (I64, "tid"), (I64, "threads")]
     fn = module.function("threads.barrier", arguments, inline=False)
     sync, tid, threads = fn.arguments
-    zero, forever = fn.const(0, I64), fn.const(-1, I64)
+    zero = fn.const(0, I64)
     now = _read(fn, sync, GENERATION)
     following = fn.add(now, fn.const(1, I64))
     leads = fn.compare("eq", tid, zero)
@@ -158,7 +158,7 @@ def _define_barrier(module: Module) -> None:
 
         def wait(other: Value, _: list[Value]) -> None:
             line = _byte(fn, _byte(fn, sync, ARRIVED), fn.mul(other, fn.const(LINE, I64)))
-            await_word(fn, line, following, forever)
+            _wait(fn, line, following)
 
         fn.loop(threads, [], wait, start=1)
         look_for_stop(fn, sync)
@@ -166,8 +166,40 @@ def _define_barrier(module: Module) -> None:
     with fn.when(fn.compare("ne", tid, zero)):
         line = _byte(fn, _byte(fn, sync, ARRIVED), fn.mul(tid, fn.const(LINE, I64)))
         _write(fn, following, line, 0, "release")
-        await_word(fn, _byte(fn, sync, GENERATION), following, forever)
+        _wait(fn, _byte(fn, sync, GENERATION), following)
     fn.finish()
+
+
+def _wait(fn: Function, address: Value, value: Value) -> None:
+    """Until the i64 at `address` is `value`: a long spin, then sleep, so that the other may run.
+
+    A core that is only yielded goes to whoever else wants it for a whole slice of the scheduler's;
+    one that is slept on takes over the thread that is waited for, if that one was pushed aside.
+    """
+    name = "threads.wait"
+    if name not in fn.module.functions:
+        inner = fn.module.function(name, [(PTR, "address"), (I64, "value")], inline=False)
+        inner.line("br label %round")
+        inner.label("round")
+        inner.line("br label %look")
+        inner.label("look")
+        inner.line("%paused = phi i64 [0, %round], [%more, %pause]")
+        there = inner.compare("eq", _read(inner, inner.arguments[0], 0, "acquire"), inner.arguments[1])
+        inner.line(f"br {there}, label %done, label %pause")
+        inner.label("pause")
+        _pause(inner)
+        inner.line("%more = add nuw i64 %paused, 1")
+        patient = inner.compare("ult", Value("%more", I64), inner.const(SPIN, I64))
+        inner.line(f"br {patient}, label %look, label %sleep")
+        inner.label("sleep")
+        if inner.target.is_windows:
+            inner.call("SwitchToThread", I32, [])
+        else:
+            inner.call("usleep", I32, [inner.const(1, I32)])
+        inner.line("br label %round")
+        inner.label("done")
+        inner.finish()
+    fn.call(name, VOID, [address, value])
 
 
 def _define_await(module: Module) -> None:
