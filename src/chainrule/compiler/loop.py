@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from .plan import Array as Placed
 from .plan import Plan, Stream, plan
 from .pool import Pool, pool, run_alone
 from .program import ALONE, ENTRY, Frame, write_step
+from .registers import fits, write_registers
 from .target import Target
 from .threads import stop_requested
 
@@ -105,48 +106,66 @@ class Loop:
     ) -> None:
         self.target = target or host()
         self.bound, self.batches = list(bound), batches
-        self.plans: list[Plan] = []
-        for graph in graphs:
-            before = self.plans[-1] if self.plans else None
-            made = plan(graph, bound, streams, kind=self.target.kind, after=before)
-            self.plans.append(made)
-        module = Module(self.target)
-        names = [write_step(module, made, f"{'fs'[k]}") for k, made in enumerate(self.plans)]
-        _write_loop(module, names, batches)
-        self.ir = module.text()
-        self.library = build(self.ir, self.target if target else None, cache)
-        self.entry = self.library.address("entry")
+        self.graphs = list(graphs)
         self.inputs, self.outputs = len(graphs[0].inputs), len(graphs[0].outputs)
-        self.frame = Frame(self.plans, self.inputs + self.outputs)
-        self.states: dict[int, Placed] = {
-            array.slot: array for array in self.plans[0].arrays if array.kind == "state"
-        }
-        _demand_same_places(self.plans, self.states)
-        self._states = max((a.offset + a.bytes for a in self.states.values()), default=0)
-        work = max(made.work for made in self.plans)
-        some = pool(threads) if work > ALONE else None
-        self.pool: Pool | None = some if some is not None and some.threads > 1 else None
+        self.plans: list[Plan] = []
+        self.pool: Pool | None = None
+        self.streams, arena, meaning = streams, 0, ""
+        self.tiny = len(graphs) == 1 and fits(graphs[0])
+        if self.tiny:
+            module = Module(self.target)
+            arena = write_registers(module, graphs[0], bound, streams, "entry", batch=batches.size)
+        else:
+            self._plan()
+            meaning = " ".join(g.fingerprint() for g in graphs)
+            meaning += f" {bound} {streams} {batches}"
+        write = module.text if self.tiny else self.text
+        self.library = build(write, self.target if target else None, cache, meaning=meaning)
+        self.entry = self.library.address("entry")
+        self.frame = Frame(self.plans, self.inputs + self.outputs, arena)
+        self.states: _States = (
+            _Apart(self, bound) if self.tiny else _Within(self.frame, self.plans)
+        )
+        if not self.tiny and max(made.work for made in self.plans) > ALONE:
+            some = pool(threads)
+            self.pool = some if some.threads > 1 else None
         self._alive: dict[int, Array] = {}
+
+    def _plan(self) -> None:
+        """The schedules of both batches."""
+        for graph in self.graphs:
+            before = self.plans[-1] if self.plans else None
+            made = plan(
+                graph, self.bound, self.streams, kind=self.target.kind, after=before
+            )
+            self.plans.append(made)
+
+    def text(self) -> str:
+        """The module: the kernels of both batches, and the loop around them."""
+        module = Module(self.target)
+        names = [write_step(module, made, "fs"[k]) for k, made in enumerate(self.plans)]
+        _write_loop(module, names, self.batches)
+        return module.text()
 
     def give(self, place: int, value: Array) -> None:
         """The value of an input: copied where it is a state, else read where it lies."""
         if place in self.states:
-            self.frame.write(self.states[place], value)
+            self.states.write(place, value)
             return
-        node = self.plans[0].graph.nodes[self.plans[0].graph.inputs[place]]
-        self._point(place, np.ascontiguousarray(value, node.dtype))
+        node = self.graphs[0].nodes[self.graphs[0].inputs[place]]
+        self.point(place, np.ascontiguousarray(value, node.dtype))
 
     def take(self, place: int) -> Array:
         """A copy of a state."""
-        return self.frame.read(self.states[place])
+        return self.states.read(place)
 
-    def snapshot(self) -> Array:
-        """The states' memory as it is now."""
-        return self.frame.arena[: self._states].copy()
+    def snapshot(self) -> Any:
+        """The states as they are now."""
+        return self.states.snapshot()
 
-    def restore(self, snapshot: Array) -> None:
+    def restore(self, snapshot: Any) -> None:
         """The states as they were."""
-        self.frame.arena[: self._states] = snapshot
+        self.states.restore(snapshot)
 
     def finite(self, places: Iterable[int]) -> bool:
         """Whether no number of these states is infinite or NaN."""
@@ -154,9 +173,10 @@ class Loop:
 
     def into(self, output: int, array: Array) -> None:
         """The memory that an output goes to, a row a step where it streams."""
-        self._point(self.inputs + output, array)
+        self.point(self.inputs + output, array)
 
-    def _point(self, slot: int, array: Array) -> None:
+    def point(self, slot: int, array: Array) -> None:
+        """Where an input (or, behind them, an output) lies."""
         self._alive[slot] = array
         self.frame.context[POINTERS + slot] = array.ctypes.data
 
@@ -174,15 +194,66 @@ class Loop:
         return int(context[DONE])
 
 
-def _demand_same_places(plans: Sequence[Plan], states: Mapping[int, Placed]) -> None:
-    for made in plans[1:]:
-        for array in made.arrays:
-            if array.kind == "state":
-                other = states[array.slot]
-                same = (array.offset, array.strides, array.panels) == (
-                    other.offset, other.strides, other.panels,
-                )  # fmt: skip
-                assert same, "both programs of a loop lay out a state alike"
+class _States(Protocol):
+    """Where the values that a loop carries lie, by the places of their inputs."""
+
+    def __contains__(self, place: object) -> bool: ...
+    def write(self, place: int, value: Array) -> None: ...
+    def read(self, place: int) -> Array: ...
+    def snapshot(self) -> Any: ...
+    def restore(self, snapshot: Any) -> None: ...
+
+
+class _Within(dict[int, Placed]):
+    """States in the program's arena, in the layout that its products read."""
+
+    def __init__(self, frame: Frame, plans: Sequence[Plan]) -> None:
+        super().__init__({a.slot: a for a in plans[0].arrays if a.kind == "state"})
+        self.frame = frame
+        self.bytes = max((a.offset + a.bytes for a in self.values()), default=0)
+        for made in plans[1:]:
+            for array in made.arrays:
+                if array.kind == "state":
+                    one = self[array.slot]
+                    assert (array.offset, array.strides, array.panels) == (
+                        one.offset, one.strides, one.panels,
+                    ), "both programs of a loop lay out a state alike"  # fmt: skip
+
+    def write(self, place: int, value: Array) -> None:
+        self.frame.write(self[place], value)
+
+    def read(self, place: int) -> Array:
+        return self.frame.read(self[place])
+
+    def snapshot(self) -> Array:
+        return self.frame.arena[: self.bytes].copy()
+
+    def restore(self, snapshot: Array) -> None:
+        self.frame.arena[: self.bytes] = snapshot
+
+
+class _Apart(dict[int, Array]):
+    """States in arrays of their own, which a call reads at its start and writes at its end."""
+
+    def __init__(self, loop: Loop, bound: Sequence[int | None]) -> None:
+        graph = loop.graphs[0]
+        nodes = {i: graph.nodes[graph.inputs[i]] for i in bound if i is not None}
+        super().__init__({i: np.zeros(node.shape, node.dtype) for i, node in nodes.items()})
+        for place, array in self.items():
+            loop.frame.context[POINTERS + place] = array.ctypes.data
+
+    def write(self, place: int, value: Array) -> None:
+        self[place][...] = value
+
+    def read(self, place: int) -> Array:
+        return self[place].copy()
+
+    def snapshot(self) -> dict[int, Array]:
+        return {place: array.copy() for place, array in self.items()}
+
+    def restore(self, snapshot: dict[int, Array]) -> None:
+        for place, array in snapshot.items():
+            self[place][...] = array
 
 
 def _write_loop(module: Module, steps: Sequence[str], batches: Batches) -> None:

@@ -7,11 +7,13 @@ imported inside the functions, so that the room opens where it is not installed.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -21,7 +23,7 @@ from .target import KINDS, Target, target_for
 
 __all__ = ["Library", "assembly_of", "available", "build", "host", "load", "object_of"]
 
-OPT = 3  # of the code generator; 0 halves the speed, 1 to 3 were measured the same
+OPT = 1  # of the code generator: 2 and 3 take a quarter longer for the same speed, 0 halves it
 
 # Where LLVM does not find a name among what the process has open: sin, memset, sched_yield …
 SYSTEM = {
@@ -205,8 +207,18 @@ def load(object: bytes) -> Library:
     return Library(engine, defined, timings)
 
 
-def build(ir: str, target: Target | None = None, cache: bool = True) -> Library:
-    """The program of a module, from the cache on disk or compiled now and stored there."""
+def build(
+    ir: str | Callable[[], str],
+    target: Target | None = None,
+    cache: bool = True,
+    *,
+    meaning: str = "",
+) -> Library:
+    """The program of a module, from the cache on disk or compiled now and stored there.
+
+    `meaning` is a text from which this version of the compiler writes just this module: where the
+    object is found by it, the module need not be written, so `ir` may be a function that does so.
+    """
     target = target or host()
     machine = _host("")
     if target.triple != machine.triple or _rank(target.kind.name) < _rank(machine.kind.name):
@@ -215,10 +227,14 @@ def build(ir: str, target: Target | None = None, cache: bool = True) -> Library:
             f" {machine.kind.name} on {machine.triple}; build it for native.host()"
         )
     start = perf_counter()
-    key = _key(ir, target) if cache else ""
+    known = cache and meaning and _sources()
+    if not known and callable(ir):
+        ir = ir()
+    key = _key(f"{_sources()} {meaning}" if known else str(ir), target) if cache else ""
     object = disk.lookup(key) if cache else None
     cached, parsed, generated = object is not None, start, start
     if object is None:
+        ir = ir() if callable(ir) else ir
         start = perf_counter()
         module = _parsed(ir)
         parsed = perf_counter()
@@ -233,6 +249,18 @@ def build(ir: str, target: Target | None = None, cache: bool = True) -> Library:
         "cached": cached,
     }
     return library
+
+
+@cache
+def _sources() -> str:
+    """A digest of the compiler's own text, by which its versions are told apart; "" if unreadable."""
+    digest = hashlib.sha256()
+    try:
+        for path in sorted(Path(__file__).parent.glob("*.py")):
+            digest.update(path.read_bytes())
+    except OSError:
+        return ""
+    return digest.hexdigest()
 
 
 def _key(ir: str, target: Target) -> str:

@@ -540,7 +540,8 @@ class _Planner:
         """A copy of an operand in panels as wide as a tile, each in one piece."""
         made, node = self.made, self.graph.nodes[source]
         for kernel in made.kernels:
-            if kernel.copy is not None and kernel.packs == old:
+            same = kernel.copy is not None and kernel.packs == old
+            if same and made.arrays[kernel.packed.array].shape == node.shape:
                 return kernel.packed
         *batch, depth, columns = node.shape
         lanes = self.kind.vector_bytes // node.dtype.itemsize

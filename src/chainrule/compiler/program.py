@@ -169,8 +169,8 @@ def memory_of(size: int) -> np.ndarray[Any, Any]:
 class Frame:
     """What one call of a program works in: its context and its arena."""
 
-    def __init__(self, plans: Sequence[Plan], words: int) -> None:
-        size = max(made.arena for made in plans)
+    def __init__(self, plans: Sequence[Plan], words: int, arena: int = 0) -> None:
+        size = max([arena, *[made.arena for made in plans]])
         self.arena = memory_of(max(64, size))
         table = memory_of(8 * (POINTERS + words))
         self.context = table.view(np.int64)
