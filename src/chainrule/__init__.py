@@ -16,6 +16,7 @@ from . import gradient, linalg, ops
 from .circuit import Parameter, Tensor, no_grad
 from .errors import (
     ChainruleError,
+    CompileError,
     DataError,
     ExpressionError,
     GradientError,
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ChainruleError",
+    "CompileError",
     "DataError",
     "Derivation",
     "Drawing",
@@ -57,6 +59,7 @@ __all__ = [
     "UnknownNameError",
     "check_grad",
     "close",
+    "compile",
     "custom_gate",
     "derive",
     "draw",
@@ -86,13 +89,14 @@ __all__ = [
 globals().update(registry)
 __all__ += list(registry)
 
-# Networks and training are loaded when they are first asked for: who wants the gradient of a NumPy
+# Networks, training and the compiler are loaded when they are first asked for: who wants the gradient of a NumPy
 # function need not wait for them.
 _LATER = {
     "Derivation": "derive",
     "Drawing": "draw",
     "Explanation": "explain",
     "History": "train",
+    "compile": "compiler.compiled",
     "derive": "derive",
     "draw": "draw",
     "exercise": "explain",

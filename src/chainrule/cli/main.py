@@ -24,6 +24,7 @@ COMMANDS = {
     "lectures": "Compute the lectures' systems and compare them with their figures.",
     "train": "Train a network on a bundled dataset or a CSV file.",
     "predict": "Apply a trained network to the rows of a CSV file.",
+    "bench": "Time a network's training step, and show the kernels that it is made of.",
     "cache": "Show where compiled programs are kept on disk, or remove them.",
 }
 
@@ -103,7 +104,18 @@ def _say(message: str, status: int = 1) -> int:
 _PLAIN = str.maketrans(
     {"∂": "d", "→": "->", "×": "x", "·": ".", "╲": "\\", "±": "+/-", "−": "-", "–": "-", "…": "..."}
     | {"²": "^2", "³": "^3", "√": "sqrt", "Σ": "sum", "σ": "sigma", "δ": "delta", "≈": "~"}
-    | {"≤": "<=", "≥": ">=", "≠": "!=", "∞": "inf", "‖": "|", "⊙": "*", "ᵀ": "^T"}
+    | {
+        "′": "'",
+        "←": "<-",
+        "µ": "u",
+        "≤": "<=",
+        "≥": ">=",
+        "≠": "!=",
+        "∞": "inf",
+        "‖": "|",
+        "⊙": "*",
+        "ᵀ": "^T",
+    }
     | dict(zip("▁▂▃▄▅▆▇█", "_.-:=+*#", strict=True))
 )
 

@@ -24,7 +24,7 @@ def _keys(exprs: Sequence[Expr]) -> list[Any]:
     return [key for expr in exprs for key in loads(expr) if not isinstance(key, Given)]
 
 
-def _store_access(plan: Plan, kernel: Kernel, number: int) -> Access:
+def store_access(plan: Plan, kernel: Kernel, number: int) -> Access:
     return plan.access(number, kernel.group.place[number], len(kernel.group.domain))
 
 
@@ -109,7 +109,7 @@ def write_map(module: Module, plan: Plan, kernel: Kernel, name: str) -> None:
     fn = kernel_function(module, name)
     formulas = Formulas(plan, kernel.group)
     exprs = [formulas.of(n) for n in kernel.stores]
-    stores = [_store_access(plan, kernel, n) for n in kernel.stores]
+    stores = [store_access(plan, kernel, n) for n in kernel.stores]
     reads = list(dict.fromkeys(_keys(exprs)))
     inner = _vector_axis(kernel.group.domain, stores, reads)
     nest = _Nest(fn, kernel, inner, [*stores, *reads])
@@ -237,7 +237,7 @@ def across(fn: Function, kind: str, dtype: np.dtype[Any], vector: Value) -> Valu
     return fn.extract(vector, 0) if vector.type.lanes else vector
 
 
-def _tree(fn: Function, kind: str, dtype: np.dtype[Any], parts: list[Value]) -> Value:
+def combined_tree(fn: Function, kind: str, dtype: np.dtype[Any], parts: list[Value]) -> Value:
     while len(parts) > 1:
         pairs = [parts[k : k + 2] for k in range(0, len(parts), 2)]
         parts = [p[0] if len(p) == 1 else combined(fn, kind, dtype, *p) for p in pairs]
@@ -248,7 +248,7 @@ def _start(fn: Function, kind: str, dtype: np.dtype[Any], lanes: int) -> Value:
     return fn.const(identity(kind, dtype), llvm_type(dtype).of(lanes))
 
 
-class _Rows:
+class Rows:
     """A kernel on rows: what varies along a row, what is one number a row, and in which order."""
 
     def __init__(self, module: Module, plan: Plan, kernel: Kernel, name: str) -> None:
@@ -268,6 +268,7 @@ class _Rows:
         # A number a row is given to the rest of the row, never computed in its lanes.
         self.uniform = [n for n in self.group.members if n not in self.varies]
         self.formulas.given = set(self.uniform)
+        self.lanes = width(self.fn, _dtypes(plan, kernel, self._wide_exprs()))
 
     def _levels(self) -> dict[int, int]:
         """How many reductions one after the other a member waits for."""
@@ -291,25 +292,30 @@ class _Rows:
                 found.append(root)
         return found
 
-    def write(self) -> None:
-        fn, plan, kernel = self.fn, self.plan, self.kernel
-        wide = [n for n in kernel.stores if n in self.varies]
-        exprs = [self.formulas.of(n) for n in wide]
-        operands = [self.formulas.operand(n) for n in self.reductions]
+    def accesses(self) -> tuple[list[Any], list[Access]]:
+        """What is read and what is stored."""
         numbers = [n for n in self.uniform if n not in self.group.over]
-        alone = [self._own(n) for n in numbers]
-        stores = [_store_access(plan, kernel, n) for n in kernel.stores]
-        everything = [*exprs, *operands, *alone]
-        reads = list(dict.fromkeys(_keys(everything)))
-        dtypes = _dtypes(plan, kernel, [*exprs, *operands])
-        self.lanes = width(fn, dtypes)
+        alone = [self.own(n) for n in numbers]
+        stores = [store_access(self.plan, self.kernel, n) for n in self.kernel.stores]
+        return list(dict.fromkeys(_keys([*self._wide_exprs(), *alone]))), stores
+
+    def _wide_exprs(self) -> list[Expr]:
+        """The expressions that are computed for every element of a row."""
+        wide = [n for n in self.kernel.stores if n in self.varies]
+        exprs = [self.formulas.of(n) for n in wide]
+        return exprs + [self.formulas.operand(n) for n in self.reductions]
+
+    def write(self) -> None:
+        """The loops over rows."""
+        fn, plan, kernel = self.fn, self.plan, self.kernel
+        reads, stores = self.accesses()
         nest = _Nest(fn, kernel, self.inner, [*stores, *reads], (self.inner,))
         outer = [d for d in nest.order if d != self.inner]
         cursor = Cursor(fn, plan, [*stores, *reads])
         nest.around(cursor, outer, self._row)
         fn.finish()
 
-    def _own(self, number: int) -> Expr:
+    def own(self, number: int) -> Expr:
         """The expression of a number a row, for which alone it is not given."""
         self.formulas.given.discard(number)
         self.formulas.forget(number)
@@ -327,10 +333,10 @@ class _Rows:
         for level in range(last + 1):
             for number in self.uniform:
                 if number not in self.group.over and self.level[number] == level:
-                    expr = self._own(number)
+                    expr = self.own(number)
                     known[Given(number)] = _evaluated(fn, cursor, [expr], 0, 0, None, known)[0]
                     if number in self.kernel.stores:
-                        access = _store_access(self.plan, self.kernel, number)
+                        access = store_access(self.plan, self.kernel, number)
                         cursor.write(access, 0, known[Given(number)])
             stores = [
                 n for n in self.kernel.stores if n in self.varies and self.level[n] == level
@@ -341,7 +347,7 @@ class _Rows:
                 pass_(cursor, stores, reductions, known, blocks)
             for number in reductions:
                 if number in self.kernel.stores:
-                    access = _store_access(self.plan, self.kernel, number)
+                    access = store_access(self.plan, self.kernel, number)
                     cursor.write(access, 0, known[Given(number)])
 
     def _short(
@@ -356,7 +362,7 @@ class _Rows:
         fn = self.fn
         exprs = [self.formulas.of(n) for n in stores]
         exprs += [self.formulas.operand(n) for n in reductions]
-        places = [_store_access(self.plan, self.kernel, n) for n in stores]
+        places = [store_access(self.plan, self.kernel, n) for n in stores]
         parts: dict[int, list[Value]] = {n: [] for n in reductions}
         for k, memo in enumerate(blocks):
             rest = self.columns - k * self.lanes
@@ -384,7 +390,7 @@ class _Rows:
 
     def _close(self, number: int, parts: list[Value], known: dict[Any, Value]) -> None:
         node = self.nodes[number]
-        vector = _tree(self.fn, node.op, node.dtype, parts)
+        vector = combined_tree(self.fn, node.op, node.dtype, parts)
         known[Given(number)] = across(self.fn, node.op, node.dtype, vector)
 
     def _long(
@@ -404,7 +410,7 @@ class _Rows:
         self.formulas.forget()
         exprs = [self.formulas.of(n) for n in stores]
         exprs += [self.formulas.operand(n) for n in reductions]
-        places = [_store_access(self.plan, self.kernel, n) for n in stores]
+        places = [store_access(self.plan, self.kernel, n) for n in stores]
         needed = Cursor(fn, self.plan, [])
         needed.at = dict(cursor.at)
         # What is read back was not among the cursor's accesses: its store's address serves.
@@ -461,7 +467,12 @@ class _Known(dict[Any, Value]):
 
 def write_rows(module: Module, plan: Plan, kernel: Kernel, name: str) -> None:
     """Rows with reductions along them: softmax and its relatives."""
-    _Rows(module, plan, kernel, name).write()
+    from .abreast import Abreast, abreast
+
+    rows = Rows(module, plan, kernel, name)
+    if abreast(plan, kernel, rows.lanes):
+        rows = Abreast(module, plan, kernel, name)
+    rows.write()
 
 
 def write_reduce(module: Module, plan: Plan, kernel: Kernel, name: str) -> None:
@@ -476,7 +487,7 @@ def write_reduce(module: Module, plan: Plan, kernel: Kernel, name: str) -> None:
     wide = [formulas.of(n) for n in before]
     after = [n for n in kernel.stores if n in group.after]
     finals = [formulas.of(n) for n in after]
-    places = {n: _store_access(plan, kernel, n) for n in kernel.stores}
+    places = {n: store_access(plan, kernel, n) for n in kernel.stores}
     reads = list(dict.fromkeys(_keys([*operands, *wide, *finals])))
     inside = list(dict.fromkeys(_keys([*operands, *wide])))
     inner = _vector_axis(group.domain, [places[n] for n in before], inside)
@@ -546,7 +557,7 @@ def write_reduce(module: Module, plan: Plan, kernel: Kernel, name: str) -> None:
         known: dict[Any, Value] = {}
         for r, number in enumerate(reductions):
             node = nodes[number]
-            vector_ = _tree(fn, node.op, node.dtype, carried[r * WAYS : (r + 1) * WAYS])
+            vector_ = combined_tree(fn, node.op, node.dtype, carried[r * WAYS : (r + 1) * WAYS])
             known[Given(number)] = (
                 across(fn, node.op, node.dtype, vector_) if along else vector_
             )

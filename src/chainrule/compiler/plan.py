@@ -818,6 +818,8 @@ def _columns(kernel: Kernel, lanes: int) -> int:
     alone = [d for d, n in enumerate(kernel.group.domain) if n != 1]
     if kernel.copy is not None:
         return 16 if 1 in (access.strides[kernel.axis or 0] for access in kernel.copy) else 1
+    if kernel.group.kind == "rows" and kernel.rows % lanes == 0:
+        return lanes
     return 8 * lanes if kernel.group.kind == "reduce" or len(alone) == 1 else 1
 
 

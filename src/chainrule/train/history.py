@@ -7,11 +7,109 @@ import io
 import json
 import math
 import os
+from array import array
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
-__all__ = ["History"]
+import numpy as np
+
+__all__ = ["History", "Numbers"]
+
+SHOWN = 1000  # numbers that are printed in full
+
+
+class Numbers(MutableSequence[float]):
+    """A list of floats, kept as 8 bytes each: what a long run writes millions of.
+
+    It equals a list of the same numbers, prints like one (shortened from 1001 numbers on), and
+    slices and sums of it are lists; `np.asarray` copies it at the speed of memory.
+
+    >>> losses = Numbers([0.5, 0.25])
+    >>> losses.append(0.125)
+    >>> losses, losses[1:], losses == [0.5, 0.25, 0.125], np.asarray(losses).mean().round(3)
+    ([0.5, 0.25, 0.125], [0.25, 0.125], True, 0.292)
+    """
+
+    __slots__ = ("_data",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, values: Iterable[float] = ()) -> None:
+        self._data = array("d")
+        self.extend(values)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self._data)
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> float: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[float]: ...
+    def __getitem__(self, place: Any) -> Any:
+        found = self._data[place]
+        return found.tolist() if isinstance(found, array) else found
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        self._data[place] = array("d", value) if isinstance(place, slice) else value
+
+    def __delitem__(self, place: Any) -> None:
+        del self._data[place]
+
+    def insert(self, place: int, value: float) -> None:
+        """Put a number before this place."""
+        self._data.insert(place, value)
+
+    def append(self, value: float) -> None:
+        """Put a number at the end."""
+        self._data.append(value)
+
+    def extend(self, values: Iterable[float]) -> None:
+        """Put several at the end; an array's are copied as bytes."""
+        if isinstance(values, Numbers):
+            self._data.extend(values._data)
+        elif isinstance(values, np.ndarray):
+            self._data.frombytes(np.ascontiguousarray(values, np.float64).data.cast("B"))
+        else:
+            self._data.extend(array("d", values))  # as a whole or not at all
+
+    def part(self, first: int, end: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """A copy of the numbers from `first` to before `end`, as an array."""
+        return np.frombuffer(self._data[first:end])
+
+    def tolist(self) -> list[float]:
+        """The numbers as a list."""
+        return self._data.tolist()
+
+    copy = tolist
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        if copy is False:
+            raise ValueError("an array of these numbers is always a copy, as they may grow")
+        return self.part(0, len(self)).astype(np.float64 if dtype is None else dtype, copy=False)
+
+    def __add__(self, other: Any) -> list[float]:
+        return self.tolist() + list(other) if isinstance(other, (list, Numbers)) else NotImplemented
+
+    def __radd__(self, other: Any) -> list[float]:
+        return list(other) + self.tolist() if isinstance(other, list) else NotImplemented
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Numbers):
+            return self._data == other._data
+        return self.tolist() == other if isinstance(other, list) else NotImplemented
+
+    def __repr__(self) -> str:
+        if len(self) <= SHOWN:
+            return repr(self.tolist())
+        ends = [", ".join(map(repr, part)) for part in (self._data[:3], self._data[-3:])]
+        return f"[{ends[0]}, …, {ends[1]}]"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Numbers, (self._data,)
 
 
 @dataclass(eq=False, repr=False)
@@ -22,8 +120,8 @@ class History:
     and `metrics` are measured after the epoch, in evaluation mode. `metrics` maps a name to its
     numbers on the training rows, and "val_" + name to those on the validation rows. `stopped` is
     None for a run to the end, "callback" or "interrupted"; an epoch that was cut short counts in
-    `step_loss` only. `state` is the optimiser's, for `fit(…, state=history.state)`. `compiled` says whether the run
-    was in machine code: "yes", or "no" with the reason.
+    `step_loss` only. `state` is the optimiser's, for `fit(…, state=history.state)`. `compiled` says
+    whether the run was in machine code: "yes", or "no" with the reason.
 
     >>> history = History(loss=[0.5, 0.25], val_loss=[0.75, 0.5])
     >>> history
@@ -32,15 +130,20 @@ class History:
     'epoch,loss,val_loss\\n1,0.5,0.75\\n2,0.25,0.5\\n'
     """
 
-    loss: list[float] = field(default_factory=list)
+    loss: Numbers = field(default_factory=Numbers)
     val_loss: list[float] = field(default_factory=list)
     metrics: dict[str, list[float]] = field(default_factory=dict)
-    step_loss: list[float] = field(default_factory=list)
+    step_loss: Numbers = field(default_factory=Numbers)
     stopped: str | None = None
     seconds: float = 0.0
     seed: int | None = None
     state: dict[str, Any] = field(default_factory=dict)
     compiled: str = "no"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("loss", "step_loss") and not isinstance(value, Numbers):
+            value = Numbers(value)
+        object.__setattr__(self, name, value)
 
     @property
     def epochs(self) -> int:
@@ -52,7 +155,7 @@ class History:
         """The number of updates."""
         return len(self.step_loss)
 
-    def columns(self) -> dict[str, list[float]]:
+    def columns(self) -> dict[str, Sequence[float]]:
         """Every list with one number an epoch, by name."""
         validation = {"val_loss": self.val_loss} if self.val_loss else {}
         return {"loss": self.loss, **validation, **self.metrics}
@@ -101,7 +204,7 @@ class History:
         return f"History({text}{f'; stopped: {self.stopped}' if self.stopped else ''})"
 
 
-def _finite(values: list[float]) -> list[float | None]:
+def _finite(values: Sequence[float]) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import quoted
@@ -23,6 +23,9 @@ class Silent:
     def epoch(self, epoch: int, numbers: Mapping[str, float]) -> None:
         """An epoch is done, with these losses and metrics."""
 
+    def epochs(self, first: int, losses: Sequence[float]) -> None:
+        """The epochs from `first` to the last in `losses` are done, and nothing else was measured."""
+
     def close(self) -> None:
         """The run is over, for whatever reason."""
 
@@ -31,11 +34,16 @@ class Lines(Silent):
     """A line an epoch on stderr."""
 
     def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
+        self.total = epochs
 
     def epoch(self, epoch: int, numbers: Mapping[str, float]) -> None:
         """Print `epoch 3/20  loss 0.1234`."""
-        print(f"epoch {epoch}/{self.epochs}  {shown(numbers)}", file=sys.stderr, flush=True)
+        print(f"epoch {epoch}/{self.total}  {shown(numbers)}", file=sys.stderr, flush=True)
+
+    def epochs(self, first: int, losses: Sequence[float]) -> None:
+        """Print a line for each."""
+        for epoch in range(first, len(losses) + 1):
+            self.epoch(epoch, {"loss": losses[epoch - 1]})
 
 
 class Bar(Silent):
@@ -70,6 +78,10 @@ class Bar(Silent):
         """Keep the epoch's numbers for the next drawing."""
         done = epoch * self.steps_per_epoch
         self.bar.update(self.task, completed=done, epoch=epoch, numbers=shown(numbers))
+
+    def epochs(self, first: int, losses: Sequence[float]) -> None:
+        """Keep the last one's loss."""
+        self.epoch(len(losses), {"loss": losses[-1]})
 
     def close(self) -> None:
         """Draw the last state and leave it on the screen."""

@@ -91,7 +91,7 @@ class Run:
         if not self.parameters:
             raise ValueError(f"{type(model).__name__} has no parameters to train")
         self.wanted = frozenset(self.parameters.values())
-        self.state = optimizer.init(self._values()) if state is None else state
+        self.state = optimizer.init(self.values()) if state is None else state
         self.has_buffers = any(True for _ in model.named_buffers())
         self.gradients: dict[str, Array] = {}
         self.earlier: dict[str, Array] = {}  # the values of the last step with a finite loss
@@ -99,7 +99,7 @@ class Run:
 
     def step(self, X: Array, y: Array) -> float:
         """Forward, backward, update; the loss before the update, nan or inf without one."""
-        before = self._values()
+        before = self.values()
         kept = {**before, **dict(self.model.named_buffers())} if self.has_buffers else before
         loss = self.loss(self.model(constant(X)), y)
         value = scalar(loss)
@@ -130,7 +130,8 @@ class Run:
         self._restore(self.earlier)
         return True
 
-    def _values(self) -> dict[str, Array]:
+    def values(self) -> dict[str, Array]:
+        """The parameters' values by name."""
         return {name: p.value for name, p in self.parameters.items()}
 
     def _restore(self, values: dict[str, Array]) -> None:

@@ -1,0 +1,421 @@
+"""One step of training in machine code: what it is traced from, what goes in and comes out.
+
+It is traced from what the interpreted loop runs: the model, the loss, the backward loop and the
+optimiser's own update.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..circuit import Tensor
+from ..circuit import vocabulary as ops
+from ..compiler.compiled import unsupported
+from ..compiler.decompose import decompose
+from ..compiler.loop import Batches, batched
+from ..compiler.loop import Loop as Steps
+from ..compiler.plan import Stream
+from ..compiler.simplify import simplify
+from ..compiler.trace import Traced, trace
+from ..errors import CompileError
+from ..gradient import value_and_grad
+from ..gradient.backward import seed as first_upstream
+from ..nn import Dropout, schedules
+from ..nn.optim import Optimizer
+from ..ops.neural import keys
+from .orders import Orders
+from .run import Plan, Run, scalar
+
+__all__ = ["Step"]
+
+Array = Any
+PACKAGE = __name__.partition(".")[0] + "."
+COUNTERS = frozenset({"seed", "number", "step"})  # of a Dropout, which has its own way of moving
+
+
+@dataclass
+class _Mark:
+    """The states after `done` steps, and what the steps from there on were run with."""
+
+    done: int
+    program: Steps
+    states: Any
+    given: dict[int, Array] = field(default_factory=dict)  # by input, a row a step where it streams
+
+
+class Step:
+    """The program of a run's step. `done` steps of the run are behind its states.
+
+    Between `load` and `save` the states are the program's; `ahead` says that the run's own values
+    are older.
+    """
+
+    def __init__(self, run: Run, plan: Plan, gradients: bool) -> None:
+        self.trained, self.plan, self.gradients = run, plan, gradients
+        self.names = list(run.parameters)
+        self.slots = [slot for slot in run.state if slot != "step"]
+        self.buffers = list(dict(run.model.named_buffers()))
+        if not isinstance(run.optimizer, Optimizer) or any(
+            not isinstance(run.state[slot], dict) for slot in self.slots
+        ):
+            raise CompileError("the optimizer is not one of chainrule.optim")
+        self.base = int(run.state["step"])
+        self.done, self.ahead = 0, False
+        self.orders = Orders(plan)
+        self.marks: list[_Mark] = []
+        self.drawn: dict[Dropout, int] = {}  # the layers' counters at the run's start
+        self.written: dict[str, Any] = {}
+        self._build()
+
+    # -- tracing -------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        with _undisturbed(self.trained):
+            self._trace()
+        self.settings = self._settings()
+
+    def _trace(self) -> None:
+        plan, model = self.plan, self.trained.model
+        self.random = [m for m in model.modules() if isinstance(m, Dropout) and m.p]
+        full = len(plan.X) // plan.size
+        rest = 0 if plan.whole else len(plan.X) % plan.size
+        self.calls = self._calls()
+        traced = [self._traced(n) for n in ([plan.size, rest] if rest else [plan.size])]
+        if self._foreign() and not _same(traced[0], self._traced(plan.size)):
+            raise CompileError(
+                "the step is another one each time it runs: the model or the loss draws random"
+                " numbers, or counts, in Python; nn.Dropout is random in machine code too"
+            )
+        graphs = [simplify(decompose(t.graph)) for t in traced]
+        for graph in graphs:
+            if missing := unsupported(graph):
+                raise CompileError(next(iter(missing.values())))
+        self.outside = traced[0].parameters
+        for tensor in self.outside:
+            if tensor in self.trained.wanted:
+                raise CompileError(
+                    f"the loss holds the parameter '{tensor.name}' itself; take it from the model"
+                    " each time, as model[0].weight"
+                )
+        states = len(self.names) * (1 + len(self.slots)) + len(self.buffers)
+        data = states + 2 + len(self.calls)
+        self.place = {
+            "step": states, "lr": states + 1, "keys": states + 2, "X": data, "y": data + 1,
+            "outside": data + 2, "rows": data + 2 + len(self.outside),
+        }  # fmt: skip
+        if not plan.whole:
+            graphs = [batched(g, [data, data + 1], len(plan.X)) for g in graphs]
+        inputs = [Stream()] * states
+        lr = self.trained.optimizer.lr
+        streams = callable(lr) and not _is_traced(lr)
+        inputs += [Stream("step", 1), Stream("step", 1) if streams else Stream()]
+        inputs += [Stream("step", 1)] * len(self.calls)
+        inputs += [Stream()] * (2 + len(self.outside))
+        inputs += [Stream("row", 1)] * (not plan.whole)
+        outputs = [Stream("step", 1)] + [Stream()] * (len(graphs[0].outputs) - 1)
+        bound: list[int | None] = [None, *range(states)]
+        bound += [None] * (len(graphs[0].outputs) - len(bound))
+        batches = Batches(plan.size, full, rest, again=plan.whole or not plan.shuffle)
+        self.loop = Steps(graphs, bound, {"inputs": inputs, "outputs": outputs}, batches)
+        self.loop.give(self.place["X"], plan.X)
+        self.loop.give(self.place["y"], plan.y)
+        nodes = graphs[0].nodes
+        self.loss_type = nodes[graphs[0].outputs[0]].dtype
+        self.slopes = [
+            np.zeros(nodes[k].shape, nodes[k].dtype) for k in graphs[0].outputs[1 + states :]
+        ]
+        for k, slope in enumerate(self.slopes):
+            self.loop.into(1 + states + k, slope)
+
+    def _calls(self) -> list[Dropout]:
+        """The dropout layers in the order in which one step asks them for a key."""
+        order: list[Dropout] = []
+        if self.random:
+            run = self.trained
+            own = {**run.values(), **dict(run.model.named_buffers())}
+            with _keys_from(self.random, order.append), run.model.stepping(own):
+                run.model(self.plan.X[:2])
+        return order
+
+    def _foreign(self) -> bool:
+        """Whether code that is not ours runs in the step."""
+        theirs = [type(module) for module in self.trained.model.modules()]
+        return not all(
+            getattr(x, "__module__", type(x).__module__).startswith(PACKAGE)
+            for x in [*theirs, self.trained.loss, type(self.trained.optimizer)]
+        )
+
+    def _traced(self, rows: int) -> Traced:
+        """The step on the first `rows` rows: loss, new parameters, slots and buffers, gradients."""
+        run, plan, names = self.trained, self.plan, self.names
+        optimizer = copy.copy(run.optimizer)
+
+        def step(
+            values: list[Any], slots: list[list[Any]], buffers: list[Any], number: Any, lr: Any,
+            given: list[Any], X: Any, y: Any,
+        ) -> list[Any]:  # fmt: skip
+            averages: list[Any] = []
+
+            def objective(parameters: list[Any]) -> Any:
+                source = iter(given)
+                own = dict(zip(names, parameters, strict=True))
+                own.update(zip(self.buffers, buffers, strict=True))
+                asked = _keys_from(self.random, lambda layer: next(source))
+                with asked, run.model.stepping(own) as moved:
+                    loss = run.loss(run.model(X), y)
+                averages[:] = [moved[name] for name in self.buffers]
+                if not isinstance(loss, Tensor):
+                    scalar(loss)  # which says what is wrong
+                if loss.size != 1:
+                    first_upstream(loss)
+                return loss
+
+            loss, gradients = value_and_grad(objective)(values)
+            loss = ops.reshape(loss, ()) if loss.shape else loss
+            if not _is_traced(run.optimizer.lr):
+                optimizer.lr = lr
+            state = {
+                slot: dict(zip(names, several, strict=True))
+                for slot, several in zip(self.slots, slots, strict=True)
+            }
+            after, state = optimizer.update(
+                dict(zip(names, values, strict=True)),
+                dict(zip(names, gradients, strict=True)),
+                {"step": number, **state},
+            )
+            found = [after[name] for name in names]
+            found += [state[slot][name] for slot in self.slots for name in names]
+            return [loss, *found, *averages, *(gradients if self.gradients else [])]
+
+        values = list(run.values().values())
+        slots = [[run.state[slot][name] for name in names] for slot in self.slots]
+        given = [np.uint64(0) for _ in self.calls]
+        X, y = plan.X[:rows], plan.y[:rows]
+        buffers = list(dict(run.model.named_buffers()).values())
+        found = trace(step, (values, slots, buffers, np.int64(0), np.float64(0.1), given, X, y))
+        optimizer.lr = run.optimizer.lr
+        _demand_unchanged(vars(run.optimizer), vars(optimizer), optimizer)
+        return found
+
+    # -- running -------------------------------------------------------------------------------
+
+    def run(self, done: int, count: int) -> Array:
+        """`count` steps after `done` of them, or fewer; the losses of those that were done.
+
+        Raises what a schedule raises when it is asked for the first of them.
+        """
+        # The mark before is kept, for the values one step before this slice.
+        mark = _Mark(done, self.loop, self.loop.snapshot())
+        self.marks = [*self.marks[-1:], mark]
+        count = self._give(mark, count)
+        return self._advance(mark, count, last=done + count)
+
+    def rewind(self, done: int) -> None:
+        """The states as they were after `done` steps, of the slice that was run last."""
+        mark = self.marks[-1]
+        mark.program.restore(mark.states)
+        self._advance(mark, done - mark.done)
+
+    def before(self, done: int) -> dict[str, Array]:
+        """Parameters and buffers as they were before the last of `done` steps.
+
+        What the run itself holds is taken to be newer than the states from here on.
+        """
+        mark = next(mark for mark in reversed(self.marks) if mark.done < done)
+        mark.program.restore(mark.states)
+        self._advance(mark, done - 1 - mark.done)
+        self.ahead = False
+        first = len(self.names) * (1 + len(self.slots))
+        places = [*range(len(self.names)), *range(first, first + len(self.buffers))]
+        names = [*self.names, *self.buffers]
+        return {n: mark.program.take(k) for n, k in zip(names, places, strict=True)}
+
+    def _give(self, mark: _Mark, count: int) -> int:
+        """Note what the next steps read, and how many of them have a learning rate."""
+        place, given, number = self.place, mark.given, self.base + mark.done
+        lr = self.trained.optimizer.lr
+        if callable(lr) and not _is_traced(lr):
+            rates = []
+            for k in range(number, number + count):
+                try:
+                    rates.append(float(lr(k)))
+                except Exception:
+                    if not rates:
+                        raise
+                    break  # it may raise at its time
+            lr, count = rates, len(rates)
+        elif callable(lr):
+            lr = 0.0  # it is part of the step
+        given[place["lr"]] = np.asarray(lr, np.float64)
+        given[place["step"]] = np.arange(number, number + count)
+        for k, layer in enumerate(self.calls):
+            given[place["keys"] + k] = self._keys(k, layer, mark.done, count)
+        for k, tensor in enumerate(self.outside):
+            given[place["outside"] + k] = tensor.value
+        return count
+
+    def _keys(self, k: int, layer: Dropout, done: int, count: int) -> Array:
+        """The keys of the k-th call in a step, for `count` steps."""
+        several = self.calls.count(layer)
+        place = self.calls[:k].count(layer)
+        steps = self.drawn[layer] + np.arange(done, done + count) * several + place
+        return keys(layer.seed, layer.number, steps)
+
+    def _advance(self, mark: _Mark, count: int, last: int = 0) -> Array:
+        """`count` steps from a mark, whose states are in its program.
+
+        `last` is where the next slice will begin, if there will be one.
+        """
+        plan, program = self.plan, mark.program
+        losses = np.zeros(max(1, count), self.loss_type)
+        self.done, self.ahead = mark.done + count, True
+        if count == 0:
+            return losses[:0]
+        for k, value in mark.given.items():
+            program.give(k, value)
+        program.into(0, losses)
+        epoch, place = divmod(mark.done, plan.steps)
+        if plan.whole:
+            program.run(0, count, 0, 0)
+            return losses
+        end = (mark.done + count - 1) // plan.steps
+        program.give(self.place["rows"], self.orders.rows(epoch + 1, end + 1))
+        following = last // plan.steps + 1
+        with self.orders.ahead(following, following + 1 + 2 * (end - epoch) if last else 0):
+            program.run(0, count, place, place * plan.size)
+        return losses
+
+    def finite(self) -> bool:
+        """Whether every parameter is."""
+        return self.loop.finite(range(len(self.names)))
+
+    # -- what Python sees ----------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Take parameters, buffers and state from the run."""
+        run, states = self.trained, []
+        states += [run.parameters[name].value for name in self.names]
+        states += [run.state[slot][name] for slot in self.slots for name in self.names]
+        states += list(dict(run.model.named_buffers()).values())
+        for k, value in enumerate(states):
+            self.loop.give(k, value)
+        self.done, self.ahead = int(run.state["step"]) - self.base, False
+        self.drawn = {
+            layer: layer.step - self.done * self.calls.count(layer) for layer in self.random
+        }
+        self.written = self._held()
+
+    def save(self) -> None:
+        """Give parameters, buffers and state to the run, as the last step left them."""
+        if not self.ahead:
+            return
+        run, take, count = self.trained, self.loop.take, len(self.names)
+        for k, name in enumerate(self.names):
+            run.parameters[name].rebind(take(k))
+        state: dict[str, Any] = {"step": self.base + self.done}
+        for s, slot in enumerate(self.slots, 1):
+            state[slot] = {n: take(s * count + k)[()] for k, n in enumerate(self.names)}
+        run.state = state
+        if self.buffers:
+            first = count * (1 + len(self.slots))
+            run.model.load_buffers({n: take(first + k) for k, n in enumerate(self.buffers)})
+        if self.gradients:
+            run.gradients = {n: g.copy()[()] for n, g in zip(self.names, self.slopes, strict=True)}
+        for layer in self.random:
+            layer.step = self.drawn[layer] + self.done * self.calls.count(layer)
+        self.written = self._held()
+        self.ahead = False
+
+    def refresh(self) -> None:
+        """Take what a callback has changed: values, or settings of the optimiser and the layers."""
+        if self._settings() != self.settings:
+            self._build()
+            self.load()
+        elif self._held().items() != self.written.items():
+            self.load()
+
+    def _held(self) -> dict[str, Any]:
+        """What tells whether the run holds the values that it was given."""
+        run = self.trained
+        held: dict[str, Any] = {name: id(p.value) for name, p in run.parameters.items()}
+        held.update((name, id(value)) for name, value in run.model.named_buffers())
+        for k, layer in enumerate(self.random):
+            held[f"dropout {k}"] = layer.seed, layer.number, layer.step
+        return held
+
+    def _settings(self) -> Any:
+        """What the program has built in; a learning rate that is a number is read at each slice."""
+        own = dict(vars(self.trained.optimizer))
+        lr = own.get("lr")
+        own["lr"] = lr if _is_traced(lr) else callable(lr)
+        return own, [_plain(module) for module in self.trained.model.modules()]
+
+
+# -- what must not change while the step is traced --------------------------------------------
+
+
+def _plain(module: Any) -> dict[str, Any]:
+    """The settings of a module: its mode, and its attributes that are plain."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, (bool, int, float, str, tuple))
+        and not (isinstance(module, Dropout) and name in COUNTERS)
+    }
+
+
+def _demand_unchanged(before: Mapping[str, Any], after: Mapping[str, Any], owner: Any) -> None:
+    for name in {**before, **after}:
+        if name not in before or name not in after or before[name] is not after[name]:
+            raise CompileError(
+                f"{type(owner).__name__} sets its '{name}' in a step, which machine code cannot"
+            )
+
+
+@contextmanager
+def _undisturbed(run: Run) -> Iterator[None]:
+    """Within, the model runs in order to be traced; no module may remember that it did."""
+    before = [(module, _plain(module)) for module in run.model.modules()]
+    try:
+        yield
+        for module, plain in before:
+            _demand_unchanged(plain, _plain(module), module)
+    finally:
+        for module, plain in before:
+            vars(module).update(plain)
+
+
+def _same(one: Traced, other: Traced) -> bool:
+    return one.graph.fingerprint() == other.graph.fingerprint()
+
+
+def _is_traced(lr: Any) -> bool:
+    """Whether a schedule is ours, so that it may be a part of the step: it reads no changing value."""
+    if not callable(lr) or getattr(lr, "__module__", "") != schedules.__name__:
+        return False
+    inner = [cell.cell_contents for cell in getattr(lr, "__closure__", None) or ()]
+    return all(_is_traced(value) for value in inner if callable(value))
+
+
+@contextmanager
+def _keys_from(layers: list[Dropout], source: Callable[[Dropout], Any]) -> Iterator[None]:
+    """Within, dropout layers ask `source` for their keys; for None it is 0."""
+
+    def ask(layer: Dropout) -> Any:
+        key = source(layer)
+        return np.uint64(0) if key is None else key
+
+    for layer in layers:
+        layer.next_key = functools.partial(ask, layer)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.next_key  # type: ignore[method-assign]

@@ -1,0 +1,132 @@
+"""Random circuits, and what is differentiated of them: machine code gives what NumPy gives."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_circuits import Circuit, differentiated, disagreement, doubts, flat, random_circuit
+
+from chainrule.compiler.compiled import compile
+from chainrule.compiler.interpret import interpret
+
+HOW = ["value", "value", "gradient", "gradient", "gradient", "second", "jvp", "vjp"]
+GUARDED = Path(__file__).parent.parent / "guarded_programs.py"
+
+
+def check(choose: random.Random, large: bool = False) -> None:
+    """One random circuit, compiled and compared; strictly: nothing may run in NumPy."""
+    how = choose.choice(HOW)
+    lines = choose.choice([3, 5, 8, 12])
+    circuit = random_circuit(choose, lines=lines, smooth=how == "second", large=large)
+    compare(circuit, how, threads=1)
+
+
+def compare(circuit: Circuit, how: str, threads: int) -> list[Any]:
+    """The compiled function's results, which are those of the function itself."""
+    with np.errstate(all="ignore"):
+        return _compared(circuit, how, threads)
+
+
+def _compared(circuit: Circuit, how: str, threads: int) -> list[Any]:
+    function, args = differentiated(circuit, how)
+    compiled = compile(function, strict=True, threads=threads)
+    found, expected = compiled(*args), function(*args)
+    (made,) = compiled.programs.values()
+    inputs = made.traced.inputs(args, {})
+    doubt = doubts(made.graph, inputs)
+    wrong = disagreement(found, expected, doubt)
+    assert not wrong, f"compiled: {wrong}\n{how}, {circuit}"
+    wrong = disagreement(interpret(made.graph, inputs), expected, doubt)
+    assert not wrong, f"interpreted: {wrong}\n{how}, {circuit}"
+    return flat(found)
+
+
+@settings(max_examples=100)
+@given(st.randoms(use_true_random=False))
+def test_compiled_equals_eager(choose: random.Random) -> None:
+    check(choose)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1000))
+def test_a_thousand_more(seed: int) -> None:
+    check(random.Random(seed))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_without_vectors_beyond_the_plainest(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """128-bit vectors and no fused multiply-add."""
+    monkeypatch.setenv("CHAINRULE_CPU", "plain")
+    check(random.Random(seed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1000, 1300))
+@pytest.mark.parametrize("cpu", ["plain", "avx2"])
+def test_narrower_machines(seed: int, cpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAINRULE_CPU", cpu)
+    check(random.Random(seed))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_threads_change_no_bit(seed: int) -> None:
+    """Circuits large enough for chunks: one thread and two give the same, to the last bit."""
+    choose = random.Random(seed)
+    circuit = random_circuit(choose, lines=5, large=True)
+    alone = compare(circuit, "gradient", 1)
+    together = compare(circuit, "gradient", 2)
+    for one, two in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 250))
+def test_large_circuits(seed: int) -> None:
+    test_threads_change_no_bit(seed)
+
+
+@pytest.mark.parametrize("how", ["jacobian", "hessian"])
+def test_whole_derivatives(how: str) -> None:
+    """Of small circuits: the program has a row for each result."""
+    made = 0
+    for seed in range(60):
+        circuit = random_circuit(random.Random(seed), lines=4, smooth=True)
+        if circuit.args[0].size <= (60 if how == "jacobian" else 12):
+            compare(circuit, how, 1)
+            made += 1
+    assert made > 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forbids pages by the system's own call")
+@pytest.mark.parametrize(("first", "last"), [(0, 20), pytest.param(20, 200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("edge", ["end", "begin"])
+def test_no_access_outside_any_buffer(first: int, last: int, edge: str) -> None:
+    """With forbidden pages around every input, output and array of the arena."""
+    command = [sys.executable, str(GUARDED), str(first), str(last), edge]
+    done = subprocess.run(command, capture_output=True, text=True)
+    last_lines = "\n".join(done.stdout.splitlines()[-4:])
+    assert done.returncode == 0, f"ended with {done.returncode} after\n{last_lines}\n{done.stderr}"
+    assert done.stdout.endswith("all inside\n")
+
+
+def test_the_comparison_can_fail() -> None:
+    """Results that are off by a few thousand ulp are told from rounding, in nearly all circuits."""
+    noticed = 0
+    for seed in range(40):
+        circuit = random_circuit(random.Random(seed), lines=5)
+        function, args = differentiated(circuit, "gradient")
+        compiled = compile(function, threads=1)
+        found = flat(compiled(*args))
+        (made,) = compiled.programs.values()
+        doubt = doubts(made.graph, made.traced.inputs(args, {}))
+        off = [x * (1 + 4000 * np.finfo(x.dtype).eps) for x in found]
+        noticed += bool(disagreement([x.astype(y.dtype) for x, y in zip(off, found)], found, doubt))
+    assert noticed >= 36
