@@ -82,8 +82,9 @@ def test_a_step_in_registers_has_no_kernels(
     assert "straight-line code in registers" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("loss", ["nll", "binary_cross_entropy", "huber"])
-@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+@pytest.mark.parametrize(
+    ("loss", "optimizer"), [("nll", "adam"), ("binary_cross_entropy", "rmsprop"), ("huber", "sgd")]
+)
 def test_every_kind_of_loss_has_data_to_train_on(
     loss: str, optimizer: str, figures: Callable[..., dict[str, Any]]
 ) -> None:

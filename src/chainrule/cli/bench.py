@@ -328,12 +328,13 @@ def _show(found: dict[str, Any], explain: bool) -> None:
     out, net, threads = console(), found["network"], found["threads"]
     cores = "1 core" if threads == 1 else f"{threads} cores"
     step, numpy, compile = found["step"], found["numpy"], found["compile"]
+    reached, peak = number(100 * found["peak"]["share"], 2), found["peak"]["flops_per_second"]
     lines = [
         f"{'-'.join(map(str, net['layers']))}, {net['activation']}, {net['loss']},"
-        f" {net['optimizer']}, {net['dtype']}, batch {net['batch']} of {net['rows']} rows, on {cores}",
+        f" {net['optimizer']}, {net['dtype']}, batch {net['batch']} of {net['rows']} rows,"
+        f" on {cores}",
         f"native    {_si(step['seconds'])}s a step, {_si(1 / step['seconds'])}steps/s,"
-        f" {_si(step['flops_per_second'])}FLOP/s: {number(100 * found['peak']['share'], 2)}% of the peak,"
-        f" {_si(found['peak']['flops_per_second'])}FLOP/s",
+        f" {_si(step['flops_per_second'])}FLOP/s: {reached}% of the peak, {_si(peak)}FLOP/s",
         f"NumPy     {_si(numpy['seconds'])}s a step, {numpy['times_as_long']:.3g} times as long",
         f"compiled  in {_si(compile['cold'])}s, from the cache in {_si(compile['cached'])}s",
     ]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..ops import registry
 from .expression import Builder, Expr, Unsupported
 from .groups import REDUCTIONS, Group
-from .plan import Access, Plan
+from .plan import Plan
 from .pointwise import keep_bits, lower
 
 __all__ = ["Formulas", "Given", "Index"]
@@ -142,7 +141,7 @@ def native(graph: Any, number: int) -> bool:
         builder.load(-1, node.dtype)
         if node.op == "keep":
             keep_bits(builder, operands[0], builder.load(-2, "int64"), 0.5)
-        elif node.op in registry and node.op not in REDUCTIONS:
+        elif node.op != "copy" and node.op not in REDUCTIONS:
             weak = [bool(graph.nodes[k].params.get("weak")) for k in node.inputs]
             params: Mapping[str, Any] = node.params
             lower(builder, node.op, operands, params, node.dtype, weak=weak)

@@ -91,7 +91,8 @@ class _Reading:
         before: _Layer | None = None
         for place, layer in enumerate(self.layers):
             mine = [n for n in products if layer.weight in self.operands(n)]
-            if not mine or not self._enter(layer, mine[0], before):
+            again = [n for n in mine[1:] if self.on(self.graph.outputs[0], n)]
+            if not mine or again or not self._enter(layer, mine[0], before):
                 del self.layers[place:]
                 self.whole = False
                 return
@@ -274,7 +275,7 @@ class _Reading:
             if named and before.delta in own:
                 yield f"δ{m} = ({product}) ⊙ {before.function}′(net{m})"
             else:
-                yield f"{slope} = {product}"
+                yield f"{slope} = {product}" if named else product
         elif named and before.delta in own:
             yield f"δ{m} = {slope} ⊙ {before.function}′(net{m})"
 

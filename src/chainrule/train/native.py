@@ -57,33 +57,41 @@ class NativeLoop(Loop):
         self.step = Step(self.run, self.plan, gradients=told)
         self.each_step = bool(self.callbacks.methods["on_step"])
         self.each_epoch = bool(self.callbacks.methods["on_epoch"]) or self.gauges.wanted
+        self.looks = self.each_step or self.each_epoch
+        self.diverged = False
 
     def epochs(self) -> str | None:
         """Every epoch, in slices that end where somebody in Python wants to look."""
-        plan, done, pace = self.plan, 0, _Pace()
-        looks = self.each_step or self.each_epoch
-        longest = max(1, ROWS // (1 if plan.whole else plan.size))
-        self.step.load()
+        step = self.step
+        step.load()
         try:
-            while done < plan.steps * plan.epochs:
-                most = min(pace.steps, longest, plan.steps * plan.epochs - done)
-                if looks:
-                    most = 1 if self.each_step else min(most, plan.steps - done % plan.steps)
-                with pace.timed(most):
-                    losses = self.step.run(done, most)
-                losses = self._mended(done, losses)
-                self.history.step_loss.extend(losses)
-                done += len(losses)
-                if looks:
-                    self.step.save()
-                if stopped := self._looked(done):
-                    return stopped
-                if looks:
-                    self.step.refresh()
+            return self._slices()
         finally:
-            if self.step.done > self.history.steps:  # an exception came before they were noted
-                self.step.rewind(self.history.steps)
-            self.step.save()
+            if not self.diverged:
+                if step.done > self.history.steps >= step.marks[-1].done:
+                    step.rewind(self.history.steps)  # an interrupt came before they were noted
+                step.save()
+
+    def _slices(self) -> str | None:
+        plan, step, pace, done = self.plan, self.step, _Pace(), 0
+        total = plan.steps * plan.epochs
+        longest = max(1, ROWS // (1 if plan.whole else plan.size))
+        while done < total:
+            count = min(pace.steps, longest, total - done)
+            if self.each_epoch:
+                count = min(count, plan.steps - done % plan.steps)
+            if self.each_step or self.interrupt.asked:
+                count = 1
+            with pace.timed(count):
+                losses = step.run(done, count)
+            self.history.step_loss.extend(self._mended(done, losses))
+            done = step.done
+            if self.looks:
+                step.save()
+            if stopped := self._looked(done):
+                return stopped
+            if self.looks:
+                step.refresh()
         return None
 
     def _looked(self, done: int) -> str | None:
@@ -97,13 +105,12 @@ class NativeLoop(Loop):
             self._demand_finite(done)
         if stopped:
             return stopped
-        measured = self.each_epoch or self.each_step
-        self._count(done, shown=not measured)
-        if measured and not place:
+        self._count(done)
+        if self.looks and not place:
             return self.end_of(epoch)
         return "interrupted" if self.interrupt.asked else None
 
-    def _count(self, done: int, shown: bool) -> None:
+    def _count(self, done: int) -> None:
         """Enter the mean losses of the epochs that are complete, summed as `Loop` sums them."""
         history, plan = self.history, self.plan
         first, end = history.epochs, done // plan.steps
@@ -121,7 +128,7 @@ class NativeLoop(Loop):
         else:
             totals = np.add.accumulate(terms, axis=1)[:, -1]
         history.loss.extend(totals / len(plan.X))
-        if shown:
+        if not self.looks:  # else `end_of` shows it
             self.show.epochs(first + 1, history.loss)
 
     # -- where a number goes wrong -------------------------------------------------------------
@@ -143,10 +150,9 @@ class NativeLoop(Loop):
         epoch, place = divmod(at, self.plan.steps)
         value = self.run.step(*self.plan.batch(epoch + 1, place))
         if not math.isfinite(value):
-            raise diverged(self.run, f"the loss is {value}", at + 1, epoch + 1)
+            raise self._refused(f"the loss is {value}", at)
         if place + 1 == self.plan.steps and self.run.went_wrong():
-            self.history.step_loss.append(value)
-            raise self._wrong_parameter(at + 1)
+            raise self._refused("a parameter is not finite", at)
         self.step.load()
         return np.array([value])
 
@@ -154,32 +160,34 @@ class NativeLoop(Loop):
         """The first step of a slice with a loss, or before an epoch's end a parameter, not finite."""
         wrong = np.flatnonzero(~np.isfinite(losses))
         count = int(wrong[0]) if len(wrong) else len(losses)
-        after = self._bad_end(done, done + count, rewound=not len(wrong))
-        if after is not None:
-            return after - 1 - done
+        end = self._bad_end(done, done + count, there=not len(wrong))
+        if end is not None:
+            return end - 1 - done
         return count if len(wrong) else None
 
-    def _bad_end(self, first: int, last: int, rewound: bool) -> int | None:
+    def _bad_end(self, first: int, last: int, there: bool) -> int | None:
         """The first end of an epoch in (first, last] where a parameter is not finite.
 
-        A number that is not finite stays so, as all rules add to what is there.
+        A parameter that is not finite stays so: all rules add to what is there. `there` says that
+        the states are those after `last` steps; so they are again if there is no such end.
         """
-        steps = self.plan.steps
+        steps, step = self.plan.steps, self.step
         low, high = first // steps, last // steps  # all is well at the end of epoch `low`
         if low == high or self.each_step:
             return None
-        if not rewound:
-            self.step.rewind(last)
-        if self.step.finite():
+        if not there:
+            step.rewind(last)
+        if step.finite():
             return None
-        bad = None
-        while low < high:
-            middle = (low + high + 1) // 2 if bad is None else (low + high) // 2
-            self.step.rewind(middle * steps)
-            if self.step.finite():
-                low = middle
-            ...
-        return bad
+        step.rewind(high * steps)
+        if step.finite():
+            step.rewind(last)
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            step.rewind(middle * steps)
+            low, high = (middle, high) if step.finite() else (low, middle)
+        return high * steps
 
     def _demand_finite(self, done: int) -> None:
         """Refuse the last step if it left a parameter that is not finite, and undo it."""
@@ -188,11 +196,12 @@ class NativeLoop(Loop):
             return
         self.run.earlier = self.step.before(done)
         self.run.went_wrong()
-        raise self._wrong_parameter(done)
+        raise self._refused("a parameter is not finite", done - 1)
 
-    def _wrong_parameter(self, done: int) -> GradientError:
-        epoch = (done - 1) // self.plan.steps + 1
-        return diverged(self.run, "a parameter is not finite", done, epoch)
+    def _refused(self, what: str, at: int) -> GradientError:
+        """The error of the step after `at` of them, which the run has undone."""
+        self.diverged = True
+        return diverged(self.run, what, at + 1, at // self.plan.steps + 1)
 
 
 class _Pace:
