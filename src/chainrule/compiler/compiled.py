@@ -81,7 +81,7 @@ class Compiled:
         if not kwargs:
             key = _quick_key(args)
             made = self._flat.get(key) if key is not None else None
-            if made is not None and not made.outgrown:
+            if made is not None and not (made.parameters and made.outgrown):
                 made.used = self._clock()
                 return made.on_plain(args)
         else:
@@ -197,15 +197,16 @@ class Specialised:
 
     def on_plain(self, args: Sequence[Any]) -> Any:
         """Run on arguments that are arrays and numbers, each of them an input."""
-        return self._run([*args, *[p.value for p in self.parameters]])
+        if self.parameters:
+            args = [*args, *[p.value for p in self.parameters]]
+        return self._rebuilt(self.runner(args))
 
     def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        return self._run(self.traced.inputs(args, kwargs))
+        return self._rebuilt(self.runner(self.traced.inputs(args, kwargs)))
 
-    def _run(self, inputs: list[Any]) -> Any:
-        outputs = self.runner(inputs)
+    def _rebuilt(self, outputs: list[Any]) -> Any:
         if self.single:
-            (x,) = outputs
+            x = outputs[0]
             return x if x.ndim else x[()]
         return self.traced.rebuilt([x if x.ndim else x[()] for x in outputs])
 

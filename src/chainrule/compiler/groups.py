@@ -221,8 +221,8 @@ class _Fusion:
             self._enter_reduction(where, number, place, kept)
             self.follow(where, reads)
             return
-        wide = [a for a in range(len(shape)) if shape[a] != 1]
-        kind = "rows" if set(axes) == set(wide[-1:]) and len(wide) > 1 else "reduce"
+        long = [a for a in range(len(shape)) if shape[a] != 1]
+        kind = "rows" if set(axes) == set(long[-1:]) and len(long) > 1 else "reduce"
         reduced_axes = axes if kind == "reduce" else ()
         self.groups.append(Group(kind, shape, reduced=reduced_axes))
         self.before.append(0)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from .emit import I64, PTR, VOID, Function, Module, Value
-from .graph import Graph
+from .graph import Graph, Shape
 from .loops import write_map, write_reduce, write_rows
 from .memory import ARENA, ARGUMENTS, COUNT, FIRST, KERNEL, POINTERS, ROW
 from .moves import ERROR, MOVES
@@ -215,27 +215,27 @@ class Frame:
         return np.ascontiguousarray(np.moveaxis(whole, 1, column))
 
 
-def _where_data_lies() -> Callable[[Array], int]:
-    """The quickest way to the address of an array's elements.
+def _where_data_lies() -> Callable[[Sequence[Array]], list[Any]]:
+    """The quickest way to the addresses of arrays' elements.
 
     `ctypes.data` builds an object for each answer. In NumPy's binary interface the address is the
-    first word after the object's header, so that it can be read there; not where CPython is built
+    first word after the object's header, so that it can be read there; not where Python is built
     in a way that a look at some arrays does not confirm.
     """
     after, word = object.__basicsize__, ctypes.c_size_t.from_address
 
-    def quick(array: Array) -> int:
-        return word(id(array) + after).value
+    def quick(arrays: Sequence[Array]) -> list[int]:
+        return [word(id(x) + after).value for x in arrays]
 
-    probe = np.arange(12.0)
-    if sys.implementation.name == "cpython" and all(
-        quick(x) == x.ctypes.data for x in (probe, probe[3:], probe[::-1])
-    ):
-        return quick
-    return lambda array: int(array.ctypes.data)
+    def plain(arrays: Sequence[Array]) -> list[int]:
+        return [int(x.ctypes.data) for x in arrays]
+
+    probes = [np.arange(12.0), np.arange(12.0)[3:], np.arange(12)[::-1], np.zeros(())]
+    fits = sys.implementation.name == "cpython" and quick(probes) == plain(probes)
+    return quick if fits else plain
 
 
-address_of = _where_data_lies()
+addresses_of = _where_data_lies()
 
 _ALONE_CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 _SYNC = np.zeros(SYNC_BYTES + LINE, np.uint8)
@@ -277,7 +277,8 @@ class Program:
             self.pool = some if some.threads > 1 else None
         self._frames: list[Frame] = []
         self._inputs = [
-            (node.shape, node.dtype) for node in map(self.graph.nodes.__getitem__, self.graph.inputs)
+            (node.shape, node.dtype, f"'{node.label}'" if node.label else str(place))
+            for place, node in enumerate(self.graph.nodes[k] for k in self.graph.inputs)
         ]
         self._outputs = [
             (node.shape, node.dtype)
@@ -294,24 +295,19 @@ class Program:
             frame = self._frames.pop()
         except IndexError:
             frame = Frame([self.plan], len(self._inputs) + len(self._outputs))
-        words, at, alive = frame.words, POINTERS, []
-        for value, (shape, dtype) in zip(inputs, self._inputs, strict=True):
-            if not (
-                value.__class__ is np.ndarray
-                and value.dtype is dtype
-                and value.shape == shape
-                and value.flags.c_contiguous
-            ):
-                value = self._fitting(value, at - POINTERS)
-            alive.append(value)  # its memory must outlive the call
-            words[at] = address_of(value)
-            at += 1
-        outputs = []
-        for shape, dtype in self._outputs:
-            array = np.empty(shape, dtype)
-            outputs.append(array)
-            words[at] = address_of(array)
-            at += 1
+        ndarray, words = np.ndarray, frame.words
+        arrays = [
+            value
+            if value.__class__ is ndarray
+            and value.dtype is kind[1]
+            and value.shape == kind[0]
+            and value.flags.c_contiguous
+            else self._fitting(value, kind)
+            for value, kind in zip(inputs, self._inputs, strict=True)
+        ]
+        outputs = [np.empty(*kind) for kind in self._outputs]
+        arrays += outputs  # whose memory must outlive the call
+        words[POINTERS : POINTERS + len(arrays)] = addresses_of(arrays)
         if self.pool is None:
             self._alone(frame.context_, _ALONE)
         else:
@@ -322,15 +318,11 @@ class Program:
             raise self._out_of_bounds(wrong - 1, inputs)
         return outputs
 
-    def _fitting(self, value: Array, place: int) -> Array:
+    def _fitting(self, value: Array, kind: tuple[Shape, np.dtype[Any], str]) -> Array:
         """An input as the machine code wants it: its dtype, its elements in C order."""
-        shape, dtype = self._inputs[place]
+        shape, dtype, name = kind
         if np.shape(value) != shape:
-            node = self.graph.nodes[self.graph.inputs[place]]
-            name = f"'{node.label}'" if node.label else place
-            raise ShapeError(
-                f"input {name} has shape {np.shape(value)}, but {shape} was compiled"
-            )
+            raise ShapeError(f"input {name} has shape {np.shape(value)}, but {shape} was compiled")
         return np.ascontiguousarray(value, dtype)
 
     def _out_of_bounds(self, number: int, inputs: Sequence[Array]) -> Exception:

@@ -190,7 +190,7 @@ class _Reading:
             return self._pack(kernel)
         own = set(kernel.group.members)
         parts = list(self._batch(own))
-        for layer, after in zip(self.layers, [*self.layers[1:], None], strict=True):
+        for layer, after in zip(self.layers, [*self.layers, None][1:], strict=True):
             parts += self._going(own, layer, after)
         if self.whole:
             parts += self._losing(own, self.layers[-1])

@@ -157,7 +157,7 @@ class NativeLoop(Loop):
         return np.array([value])
 
     def _trouble(self, done: int, losses: Array) -> int | None:
-        """The first step of a slice with a loss, or before an epoch's end a parameter, not finite."""
+        """The first step of a slice with a loss, or at an epoch's end a parameter, not finite."""
         wrong = np.flatnonzero(~np.isfinite(losses))
         count = int(wrong[0]) if len(wrong) else len(losses)
         end = self._bad_end(done, done + count, there=not len(wrong))

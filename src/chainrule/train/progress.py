@@ -24,7 +24,7 @@ class Silent:
         """An epoch is done, with these losses and metrics."""
 
     def epochs(self, first: int, losses: Sequence[float]) -> None:
-        """The epochs from `first` to the last in `losses` are done, and nothing else was measured."""
+        """The epochs from `first` to the last in `losses` are done, and nothing was measured."""
 
     def close(self) -> None:
         """The run is over, for whatever reason."""

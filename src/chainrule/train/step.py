@@ -397,7 +397,7 @@ def _same(one: Traced, other: Traced) -> bool:
 
 
 def _is_traced(lr: Any) -> bool:
-    """Whether a schedule is ours, so that it may be a part of the step: it reads no changing value."""
+    """Whether a schedule is ours and so reads nothing that changes: it is a part of the step."""
     if not callable(lr) or getattr(lr, "__module__", "") != schedules.__name__:
         return False
     inner = [cell.cell_contents for cell in getattr(lr, "__closure__", None) or ()]
@@ -418,4 +418,4 @@ def _keys_from(layers: list[Dropout], source: Callable[[Dropout], Any]) -> Itera
         yield
     finally:
         for layer in layers:
-            del layer.next_key  # type: ignore[method-assign]
+            del layer.next_key
