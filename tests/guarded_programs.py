@@ -17,7 +17,7 @@ import numpy as np
 from chainrule.compiler import program
 from chainrule.compiler.decompose import decompose
 from chainrule.compiler.memory import ARENA, COUNT, POINTERS
-from chainrule.compiler.plan import LINE
+from chainrule.compiler.layout import LINE
 from chainrule.compiler.simplify import simplify
 from chainrule.compiler.trace import trace
 from random_circuits import differentiated, disagreement, doubts, random_circuit

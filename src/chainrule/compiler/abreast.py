@@ -25,9 +25,7 @@ def abreast(plan: Plan, kernel: Kernel, lanes: int) -> bool:
     """Whether a kernel on rows has rows short enough, and whole vectors of them."""
     wide = [n for n in kernel.group.domain if n != 1]
     floats = {plan.graph.nodes[n].dtype.itemsize for n in kernel.group.members}
-    return (
-        len(wide) == 2 and wide[1] <= MOST and wide[0] % lanes == 0 and len(floats - {1}) == 1
-    )
+    return len(wide) == 2 and wide[1] <= MOST and wide[0] % lanes == 0 and len(floats - {1}) == 1
 
 
 class Abreast(Rows):

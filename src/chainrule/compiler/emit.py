@@ -119,7 +119,7 @@ class Module:
         internal: bool = True,
         inline: bool | None = None,
     ) -> Function:
-        """A function to fill; `finish` enters it here. Arguments are `(type, "name attributes")`."""
+        """A function to fill; `finish` enters it here. Arguments: (type, "name attributes")."""
         return Function(self, name, arguments, result, internal=internal, inline=inline)
 
     def declare(self, name: str, result: Type, arguments: Sequence[Type]) -> None:
@@ -235,7 +235,7 @@ class Function:
         return self.call(f"llvm.{name}.{operands[0].type.suffix}", kind, operands)
 
     def compare(self, predicate: str, a: Value, b: Value) -> Value:
-        """i1 for each lane; `predicate` as LLVM's: oeq, olt, uno …, or eq, slt, ult … of integers."""
+        """i1 a lane; `predicate` in LLVM's words: oeq, olt, uno …, or eq, slt … of integers."""
         word = "fcmp" if a.type.is_float else "icmp"
         return self.new(f"{word} {predicate} {a.type} {a.text}, {b.text}", BOOL.of(a.type.lanes))
 
@@ -354,7 +354,8 @@ class Function:
         following = self.new(f"add nsw i64 {index.text}, {step}", I64)
         more = self.compare("slt", following, last)
         latch = self.block
-        joins = [f"  {index.text} = phi i64 [{first.text}, %{before}], [{following.text}, %{latch}]"]
+        ways = f"[{first.text}, %{before}], [{following.text}, %{latch}]"
+        joins = [f"  {index.text} = phi i64 {ways}"]
         joins += [
             f"  {x.text} = phi {x.type} [{a.text}, %{before}], [{b.text}, %{latch}]"
             for x, a, b in zip(values, carried, after, strict=True)

@@ -103,9 +103,8 @@ class Graph:
             operands = [f"%{k}" for k in node.inputs]
             operands += [f"{k}={_short(v)}" for k, v in node.params.items()]
             name = f"  ; {node.label}" if node.label else ""
-            lines.append(
-                f"%{number} = {node.op}({', '.join(operands)}) : {typed(node.dtype, node.shape)}{name}"
-            )
+            kind = typed(node.dtype, node.shape)
+            lines.append(f"%{number} = {node.op}({', '.join(operands)}) : {kind}{name}")
         outs = ", ".join(f"%{k}" for k in self.outputs)
         return "\n".join([*lines, f"return {outs}"])
 

@@ -31,7 +31,7 @@ class Group:
     """Nodes that one kernel computes.
 
     `kind` is "map" (a loop), "rows" (a loop over rows with reductions along them), "reduce" (a loop
-    with reductions along `reduced` axes), "matmul", or an operation that stands alone. `place[n][a]`
+    with reductions along `reduced` axes), "matmul", or an operation alone. `place[n][a]`
     is the axis of the domain that axis `a` of member n follows, −1 for one of length 1.
     """
 

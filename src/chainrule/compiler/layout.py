@@ -231,9 +231,9 @@ class Layout(Reads):
         """A copy of an operand in panels as wide as a tile, each in one piece."""
         made, node = self.made, self.graph.nodes[source]
         for kernel in made.kernels:
-            same = kernel.copy is not None and kernel.packs == old
-            if same and made.arrays[kernel.packed.array].shape == node.shape:
-                return kernel.packed
+            done = kernel.packed if kernel.packs == old else None
+            if done is not None and made.arrays[done.array].shape == node.shape:
+                return done
         *batch, depth, columns = node.shape
         lanes = self.kind.vector_bytes // node.dtype.itemsize
         wide = self.kind.tile(columns, lanes)[1] * lanes

@@ -49,7 +49,7 @@ class _Rebuilt:
 
 
 def copied(graph: Graph, bound: Sequence[int | None]) -> Graph:
-    """With copies before reshapes that regroup what is not in C order, and of outputs that are views.
+    """With copies before reshapes of what is not in C order, and of outputs that are views.
 
     `bound[k]` is the input whose memory output k shares, None for an array of its own.
     """
@@ -192,7 +192,7 @@ def together(graph: Graph, origin: Sequence[Source]) -> Callable[[int], int]:
 def _wanted(
     graph: Graph, bound: Sequence[int | None], states: dict[int, Order]
 ) -> dict[int, Order]:
-    """The order in which each computed array would best lie, from those who read it last to first."""
+    """The order in which each computed array would best lie: its last reader's."""
     origin = sources(graph)
     wanted: dict[int, Order] = {}
 

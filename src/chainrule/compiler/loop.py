@@ -123,9 +123,7 @@ class Loop:
         self.library = build(write, self.target if target else None, cache, meaning=meaning)
         self.entry = self.library.address("entry")
         self.frame = Frame(self.plans, self.inputs + self.outputs, arena)
-        self.states: _States = (
-            _Apart(self, bound) if self.tiny else _Within(self.frame, self.plans)
-        )
+        self.states: _States = _Apart(self, bound) if self.tiny else _Within(self.frame, self.plans)
         if not self.tiny and max(made.work for made in self.plans) > ALONE:
             some = pool(threads)
             self.pool = some if some.threads > 1 else None
@@ -135,9 +133,7 @@ class Loop:
         """The schedules of both batches."""
         for graph in self.graphs:
             before = self.plans[-1] if self.plans else None
-            made = plan(
-                graph, self.bound, self.streams, kind=self.target.kind, after=before
-            )
+            made = plan(graph, self.bound, self.streams, kind=self.target.kind, after=before)
             self.plans.append(made)
 
     def text(self) -> str:
@@ -186,7 +182,8 @@ class Loop:
         Returns the steps done: fewer where a stop was requested.
         """
         context = self.frame.context
-        context[FIRST], context[COUNT], context[POSITION], context[ROW] = first, count, position, row
+        context[FIRST], context[COUNT] = first, count
+        context[POSITION], context[ROW] = position, row
         if self.pool is None:
             run_alone(self.entry, self.frame.address)
         else:

@@ -25,6 +25,7 @@ def _keys(exprs: Sequence[Expr]) -> list[Any]:
 
 
 def store_access(plan: Plan, kernel: Kernel, number: int) -> Access:
+    """Where a kernel stores a member, over the kernel's domain."""
     return plan.access(number, kernel.group.place[number], len(kernel.group.domain))
 
 
@@ -89,9 +90,7 @@ class _Nest:
             return lo, hi
         return fn.mul(lo, fn.const(factor, I64)), fn.mul(hi, fn.const(factor, I64))
 
-    def around(
-        self, cursor: Cursor, axes: Sequence[int], body: Callable[[Cursor], None]
-    ) -> None:
+    def around(self, cursor: Cursor, axes: Sequence[int], body: Callable[[Cursor], None]) -> None:
         """Loops over the axes, outermost first, then the body."""
         if not axes:
             body(cursor)
@@ -338,9 +337,7 @@ class Rows:
                     if number in self.kernel.stores:
                         access = store_access(self.plan, self.kernel, number)
                         cursor.write(access, 0, known[Given(number)])
-            stores = [
-                n for n in self.kernel.stores if n in self.varies and self.level[n] == level
-            ]
+            stores = [n for n in self.kernel.stores if n in self.varies and self.level[n] == level]
             reductions = [n for n in self.reductions if self.level[n] == level]
             if stores or reductions:
                 pass_ = self._short if short else self._long
@@ -429,9 +426,7 @@ class Rows:
             for _ in range(ways)
         ]
 
-        def block(
-            here: Cursor, way: int, mask: Value | None, carried: list[Value]
-        ) -> None:
+        def block(here: Cursor, way: int, mask: Value | None, carried: list[Value]) -> None:
             values = _block(fn, here, exprs, places, inner, lanes, mask, given)
             for r, (number, value) in enumerate(
                 zip(reductions, values[len(stores) :], strict=True)
@@ -513,9 +508,7 @@ def write_reduce(module: Module, plan: Plan, kernel: Kernel, name: str) -> None:
         ) -> None:
             stores = [places[n] for n in before]
             values = _block(fn, there, [*wide, *operands], stores, inner, count, mask, {})
-            for r, (number, value) in enumerate(
-                zip(reductions, values[len(wide) :], strict=True)
-            ):
+            for r, (number, value) in enumerate(zip(reductions, values[len(wide) :], strict=True)):
                 node = nodes[number]
                 if mask is not None:
                     value = fn.select(mask, value, _start(fn, node.op, node.dtype, count))
@@ -558,9 +551,7 @@ def write_reduce(module: Module, plan: Plan, kernel: Kernel, name: str) -> None:
         for r, number in enumerate(reductions):
             node = nodes[number]
             vector_ = combined_tree(fn, node.op, node.dtype, carried[r * WAYS : (r + 1) * WAYS])
-            known[Given(number)] = (
-                across(fn, node.op, node.dtype, vector_) if along else vector_
-            )
+            known[Given(number)] = across(fn, node.op, node.dtype, vector_) if along else vector_
         _block(fn, here, finals, [places[n] for n in after], inner, vector, None, known)
 
     if along or inner < 0:
@@ -585,4 +576,3 @@ def write_reduce(module: Module, plan: Plan, kernel: Kernel, name: str) -> None:
 
         nest.around(cursor, [d for d in kept if d != inner], columns)
     fn.finish()
-

@@ -121,9 +121,7 @@ class Cursor:
                 other.at[access] = fn.at(place, offset, self.kind(access))
         return other
 
-    def read(
-        self, access: Any, axis: int, lanes: int, mask: Value | None = None
-    ) -> Value:
+    def read(self, access: Any, axis: int, lanes: int, mask: Value | None = None) -> Value:
         """Elements from here along an axis: a vector, or one number where lanes is 0.
 
         With a mask only its lanes are read from memory.
@@ -157,9 +155,7 @@ class Cursor:
             vector = fn.insert(vector, one, k)
         return _loaded(fn, vector, dtype)
 
-    def write(
-        self, access: Access, axis: int, value: Value, mask: Value | None = None
-    ) -> None:
+    def write(self, access: Access, axis: int, value: Value, mask: Value | None = None) -> None:
         """Store a vector along an axis, or one number."""
         fn = self.fn
         kind = self.kind(access)

@@ -253,7 +253,7 @@ def build(
 
 @cache
 def _sources() -> str:
-    """A digest of the compiler's own text, by which its versions are told apart; "" if unreadable."""
+    """A digest of the compiler's own text, which tells its versions apart; "" if unreadable."""
     digest = hashlib.sha256()
     try:
         for path in sorted(Path(__file__).parent.glob("*.py")):

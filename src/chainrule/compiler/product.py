@@ -46,9 +46,7 @@ class _Product:
         rank = len(self.domain)
         self.places = [plan.access(n, self.group.place[n], rank) for n in kernel.stores]
         self.reads = list(
-            dict.fromkeys(
-                key for e in self.exprs for key in loads(e) if not isinstance(key, Given)
-            )
+            dict.fromkeys(key for e in self.exprs for key in loads(e) if not isinstance(key, Given))
         )
         self.type = llvm_type(node.dtype)
         self.lanes = module.target.lanes(self.type.bits)
@@ -61,7 +59,7 @@ class _Product:
         return self.kernel.axis == self.batch
 
     def write(self) -> None:
-        """The kernel: panels of columns outside, tiles of rows inside, so that a panel stays warm."""
+        """The kernel: panels of columns outside, tiles of rows inside: a panel stays warm."""
         fn = kernel_function(self.module, self.name)
         most, vectors = self.module.target.kind.tile(self.n, self.lanes)
         lo, hi = fn.arguments[1], fn.arguments[2]
@@ -85,9 +83,7 @@ class _Product:
         def batches(axis: int, z: list[Value]) -> None:
             if axis < self.batch:
                 bounds = (lo, hi) if axis == self.kernel.axis else (0, self.domain[axis])
-                fn.loop(
-                    bounds[1], [], lambda i, _: batches(axis + 1, [*z, i]), start=bounds[0]
-                )
+                fn.loop(bounds[1], [], lambda i, _: batches(axis + 1, [*z, i]), start=bounds[0])
             elif not self.cuts_rows:
                 all_panels(z, fn.const(0, I64), self.m)
             elif len(heights) == 1:
@@ -138,12 +134,9 @@ class _Product:
 
     def _most(self, most: int, vectors: int) -> int:
         """How many rows the registers hold for so many vectors."""
-        kind = self.module.target.kind
-        fits = [rows for rows, v in kind.tiles if v >= vectors]
-        room = (kind.registers - vectors - 1) // vectors
-        return max([most, *[r for r in fits if r * vectors + vectors + 1 <= kind.registers]] + [
-            min(room, 12)
-        ]) if room >= most else most
+        # Accumulators, a row of B and one element of A.
+        room = (self.module.target.kind.registers - vectors - 1) // vectors
+        return max(most, min(room, 12))
 
     def _tile(self, rows: int, vectors: int, tail: int) -> str:
         """The function of one register tile; written once for each size."""
@@ -258,7 +251,8 @@ class _Product:
                 ) -> Value:  # fmt: skip
                     if isinstance(key, Given):
                         return sums[r][v]
-                    moves = (r if key.strides[row_axis] else 0, v if key.strides[column_axis] else 0)
+                    down, right = key.strides[row_axis], key.strides[column_axis]
+                    moves = (r if down else 0, v if right else 0)
                     known = loaded.get((key, moves))
                     if known is None:
                         known = here.read(key, column_axis, self.lanes, mask)

@@ -134,19 +134,23 @@ def write_alone(module: Module, made: Plan, prefix: str) -> dict[int, str]:
             for kernel in lane.kernels:
                 name = names[kernel.number] = f"{prefix}{kernel.number}.alone"
                 fn = module.function(name, ENTRY, internal=False)
-                zero, rows = fn.const(0, I64), fn.const(lane.rows, I64)
-
-                def chunk(lo: Value, _: Any, fn: Function = fn, k: Kernel = kernel) -> None:
-                    hi = fn.intrinsic("smin", fn.add(lo, fn.const(lane.chunk, I64)), rows)  # noqa: B023
-                    fn.call(f"{prefix}{k.number}", VOID, [fn.arguments[0], lo, hi, zero, zero])
-
-                def turn(_: Value, __: Any, fn: Function = fn, chunk: Any = chunk) -> None:
-                    fn.loop(lane.rows, [], chunk, step=lane.chunk)  # noqa: B023
-
-                count = fn.load(fn.at(fn.arguments[0], COUNT, I64), I64)
-                fn.loop(count, [], turn)
-                fn.finish()
+                _repeat(fn, lane, f"{prefix}{kernel.number}")
     return names
+
+
+def _repeat(fn: Function, lane: Lane, kernel: str) -> None:
+    """All chunks of one kernel, `count` times."""
+    context, zero, rows = fn.arguments[0], fn.const(0, I64), fn.const(lane.rows, I64)
+
+    def chunk(lo: Value, _: list[Value]) -> None:
+        hi = fn.intrinsic("smin", fn.add(lo, fn.const(lane.chunk, I64)), rows)
+        fn.call(kernel, VOID, [context, lo, hi, zero, zero])
+
+    def turn(_: Value, __: list[Value]) -> None:
+        fn.loop(lane.rows, [], chunk, step=lane.chunk)
+
+    fn.loop(fn.load(fn.at(context, COUNT, I64), I64), [], turn)
+    fn.finish()
 
 
 # -- memory -----------------------------------------------------------------------------------
@@ -225,9 +229,11 @@ def _where_data_lies() -> Callable[[Sequence[Array]], list[Any]]:
     after, word = object.__basicsize__, ctypes.c_size_t.from_address
 
     def quick(arrays: Sequence[Array]) -> list[int]:
+        """Where the arrays' elements begin."""
         return [word(id(x) + after).value for x in arrays]
 
     def plain(arrays: Sequence[Array]) -> list[int]:
+        """Where the arrays' elements begin."""
         return [int(x.ctypes.data) for x in arrays]
 
     probes = [np.arange(12.0), np.arange(12.0)[3:], np.arange(12)[::-1], np.zeros(())]

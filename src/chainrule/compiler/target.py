@@ -1,4 +1,4 @@
-"""The machine that code is made for: its vectors, its registers, and what they say of tile sizes."""
+"""The machine that code is made for: its vectors, its registers, and the tiles that fit them."""
 
 from __future__ import annotations
 
