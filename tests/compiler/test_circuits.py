@@ -78,21 +78,27 @@ def test_narrower_machines(seed: int, cpu: str, monkeypatch: pytest.MonkeyPatch)
     check(random.Random(seed))
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_threads_change_no_bit(seed: int) -> None:
-    """Circuits large enough for chunks: one thread and two give the same, to the last bit."""
-    choose = random.Random(seed)
-    circuit = random_circuit(choose, lines=5, large=True)
-    alone = compare(circuit, "gradient", 1)
-    together = compare(circuit, "gradient", 2)
-    for one, two in zip(alone, together, strict=True):
-        np.testing.assert_array_equal(one, two)
+def on_threads(seed: int) -> bool:
+    """One thread and two give the same, to the last bit; whether the second had anything to do."""
+    circuit = random_circuit(random.Random(seed), lines=4, large=True)
+    function, args = differentiated(circuit, "gradient")
+    alone, together = (compile(function, threads=n) for n in (1, 2))
+    with np.errstate(all="ignore"):
+        for one, two in zip(flat(alone(*args)), flat(together(*args)), strict=True):
+            np.testing.assert_array_equal(one, two)
+        compare(circuit, "gradient", 2)
+    return together.report().programs[0].threads == 2
+
+
+def test_threads_change_no_bit() -> None:
+    """Circuits large enough to be cut into chunks."""
+    assert sum(on_threads(seed) for seed in range(100, 112)) >= 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 250))
+@pytest.mark.parametrize("seed", range(112, 260))
 def test_large_circuits(seed: int) -> None:
-    test_threads_change_no_bit(seed)
+    on_threads(seed)
 
 
 @pytest.mark.parametrize("seed", range(20))

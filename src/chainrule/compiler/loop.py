@@ -20,7 +20,7 @@ from .native import build, host
 from .plan import Array as Placed
 from .plan import Plan, Stream, plan
 from .pool import Pool, pool, run_alone
-from .program import ALONE, ENTRY, Frame, write_step
+from .program import ALONE, ENTRY, Frame, memory_of, write_step
 from .registers import fits, write_registers
 from .target import Target
 from .threads import stop_requested
@@ -148,8 +148,16 @@ class Loop:
         if place in self.states:
             self.states.write(place, value)
             return
-        node = self.graphs[0].nodes[self.graphs[0].inputs[place]]
-        self.point(place, np.ascontiguousarray(value, node.dtype))
+        graph = self.graphs[0]
+        number = graph.inputs[place]
+        array = np.ascontiguousarray(value, graph.nodes[number].dtype)
+        gathered = any(number in node.inputs for node in graph.nodes if node.op == "gather")
+        if array.nbytes >= 4096 and array.ctypes.data % 64 and not gathered:
+            # Read at every step: rows that begin in the middle of a cache line would cost two.
+            line = memory_of(array.nbytes).view(array.dtype).reshape(array.shape)
+            line[...] = array
+            array = line
+        self.point(place, array)
 
     def take(self, place: int) -> Array:
         """A copy of a state."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ from ..errors import ShapeError
 from .emit import I64, PTR, VOID, Function, Module, Value
 from .graph import Graph, Shape
 from .loops import write_map, write_reduce, write_rows
-from .memory import ARENA, ARGUMENTS, COUNT, FIRST, KERNEL, POINTERS, ROW
+from .memory import ARENA, ARGUMENTS, COUNT, FIRST, POINTERS, ROW
 from .moves import ERROR, MOVES
 from .native import Library, build, host
-from .plan import Kernel, Lane, Plan, Stream, plan
+from .plan import Kernel, Lane, Plan, plan
 from .pool import Pool, pool
 from .product import write_product
+from .registers import fits, write_registers
 from .target import Target
 from .threads import LINE, SYNC_BYTES, phase
 
@@ -28,6 +29,7 @@ __all__ = ["Program", "memory_of", "write_entry", "write_step"]
 Array = Any
 ALONE = 25_000.0  # nanoseconds of work below which a second core costs more than it brings
 HUGE = 1 << 21
+MANY = 64  # nodes
 
 
 def write_step(module: Module, made: Plan, prefix: str) -> str:
@@ -256,6 +258,17 @@ def _write_alone_call(module: Module) -> None:
     fn.finish()
 
 
+def _straight(graph: Graph) -> bool:
+    """Whether a circuit is many small values, for which loops would be more work than the values.
+
+    A position that is known only when it runs may be out of bounds, which only kernels report.
+    """
+    picks = [node for node in graph.nodes if node.op in ("gather", "scatter_add")]
+    fixed = all(graph.nodes[node.inputs[-1]].op == "constant" for node in picks)
+    many = len(graph.nodes) - len(graph.inputs) > MANY
+    return many and fixed and fits(graph)
+
+
 class Program:
     """A graph in machine code, for one set of shapes. Calling it gives new arrays."""
 
@@ -268,17 +281,25 @@ class Program:
         cache: bool = True,
     ) -> None:
         self.target = target or host()
-        self.plan = plan(graph, kind=self.target.kind)
-        self.graph = self.plan.graph
+        # The schedule; None for a circuit of many small values, which is straight-line code.
+        self.plan: Plan | None = None
+        self.arena = 0  # bytes
         module = Module(self.target)
-        write_entry(module, write_step(module, self.plan, "k"), "entry")
+        if _straight(graph):
+            self.graph = graph
+            alone: list[int | None] = [None] * len(graph.outputs)
+            self.arena = write_registers(module, graph, alone, {}, "entry")
+        else:
+            self.plan = plan(graph, kind=self.target.kind)
+            self.graph, self.arena = self.plan.graph, self.plan.arena
+            write_entry(module, write_step(module, self.plan, "k"), "entry")
         _write_alone_call(module)
         self.ir = module.text()
         self.library: Library = build(self.ir, self.target if target else None, cache)
         self.entry = self.library.address("entry")
         self._alone = _ALONE_CALL(self.library.address("alone"))
         self.pool: Pool | None = None
-        if self.plan.work > ALONE:
+        if self.plan is not None and self.plan.work > ALONE:
             some = pool(threads)
             self.pool = some if some.threads > 1 else None
         self._frames: list[Frame] = []
@@ -300,7 +321,8 @@ class Program:
         try:
             frame = self._frames.pop()
         except IndexError:
-            frame = Frame([self.plan], len(self._inputs) + len(self._outputs))
+            plans = [] if self.plan is None else [self.plan]
+            frame = Frame(plans, len(self._inputs) + len(self._outputs), self.arena)
         ndarray, words = np.ndarray, frame.words
         arrays = [
             value
@@ -339,6 +361,3 @@ class Program:
         return IndexError(
             f"{node.op}: an index is out of bounds for axis {axis} with size {source[axis]}"
         )
-
-
-_ = (ctypes, Mapping, Stream, KERNEL)

@@ -5,6 +5,7 @@ Everything is read off the schedule, which is what runs; nothing is told twice.
 
 from __future__ import annotations
 
+import collections
 import ctypes
 import functools
 import itertools
@@ -23,6 +24,8 @@ from .native import assembly_of, build, host
 from .plan import Kernel, Plan
 from .program import Frame, Program, write_alone, write_step
 from .segments import Interpreted, Segments
+from .small import work_of
+from .views import VIEWS
 
 __all__ = ["KernelReport", "Limits", "ProgramReport", "Report", "Stages", "described", "limits"]
 
@@ -163,8 +166,12 @@ def described(graph: Graph, runner: Any, seconds: float, measure: bool) -> Progr
     phases = 0
     for program in programs:
         times = timed(program) if measure else {}
-        kernels += _kernels(program.plan, times, len(kernels), phases)
-        phases += len(program.plan.phases)
+        if program.plan is None:
+            kernels.append(_straight_line(program, len(kernels), phases, times.get(0)))
+            phases += 1
+        else:
+            kernels += _kernels(program.plan, times, len(kernels), phases)
+            phases += len(program.plan.phases)
         for name, value in program.library.timings.items():
             timings[name] = (
                 min(timings.get(name, 1), value)
@@ -179,7 +186,7 @@ def described(graph: Graph, runner: Any, seconds: float, measure: bool) -> Progr
         numpy,
         sum(k.flops for k in kernels),
         sum(k.bytes for k in kernels),
-        sum(p.plan.arena for p in programs),
+        sum(p.arena for p in programs),
         max([1 if p.pool is None else p.pool.threads for p in programs], default=1),
         seconds,
         timings,
@@ -222,6 +229,22 @@ def _flops(made: Plan, kernel: Kernel) -> int:
     return points * len(kernel.group.members)
 
 
+def _straight_line(
+    program: Program, number: int, phase: int, seconds: float | None
+) -> KernelReport:
+    """A program without loops, as one kernel."""
+    graph = program.graph
+    done = [n for n in graph.nodes if n.op not in VIEWS and n.op not in ("input", "constant")]
+    counts = collections.Counter(node.op for node in done)
+    fused = tuple((f"{count} {op}", "") for op, count in counts.most_common())
+    ends = [graph.nodes[n] for n in [*graph.inputs, *graph.outputs]]
+    size = sum(node.size * node.dtype.itemsize for node in ends)
+    work = sum(work_of(graph, node) for node in done)
+    kinds = [node.dtype for node in done if node.dtype.kind == "f"]
+    dtype = kinds[0] if kinds else np.dtype(np.float64)
+    return KernelReport(number, "straight line", (), fused, phase, 1, work, size, dtype, seconds)
+
+
 def _bytes(made: Plan, kernel: Kernel) -> int:
     """What is read and written, each array once."""
     if kernel.copy is not None:
@@ -252,6 +275,8 @@ def timed(program: Program, budget: float = 0.02) -> dict[int, float]:
     On numbers of our own: the time of these loops does not hang on the values.
     """
     made, module = program.plan, Module(program.target)
+    if made is None:
+        return {0: _best_call(program, budget)}
     write_step(module, made, "k")
     names = write_alone(module, made, "k")
     _write_all(module, made)
@@ -268,6 +293,18 @@ def timed(program: Program, budget: float = 0.02) -> dict[int, float]:
     # Once through all kernels in order, so that each has the operands that it would have.
     _call(library.address("all"), frame)
     return {number: _best(library.address(name), frame, budget) for number, name in names.items()}
+
+
+def _best_call(program: Program, budget: float) -> float:
+    """Seconds of a program that is one piece, called from Python."""
+    rng = np.random.default_rng(0)
+    nodes = [program.graph.nodes[n] for n in program.graph.inputs]
+    inputs = [rng.uniform(0.1, 1.0, node.shape).astype(node.dtype) for node in nodes]
+    best, spent = math.inf, 0.0
+    while spent < budget:
+        took = _clock(lambda: program(inputs))
+        best, spent = min(best, took), spent + took
+    return best
 
 
 def _write_all(module: Module, made: Plan) -> None:
@@ -381,7 +418,11 @@ class Stages:
     @property
     def schedule(self) -> str:
         """Phases, kernels and where the arrays lie."""
-        return "\n\n".join(schedule(p.plan) for p in self._programs) or "everything runs in NumPy"
+        texts = [
+            f"{p.graph}\n\nstraight-line code" if p.plan is None else schedule(p.plan)
+            for p in self._programs
+        ]
+        return "\n\n".join(texts) or "everything runs in NumPy"
 
     @property
     def ir(self) -> str:
