@@ -16,8 +16,8 @@ import numpy as np
 
 from chainrule.compiler import program
 from chainrule.compiler.decompose import decompose
-from chainrule.compiler.memory import ARENA, COUNT, POINTERS
 from chainrule.compiler.layout import LINE
+from chainrule.compiler.memory import ARENA, COUNT, POINTERS
 from chainrule.compiler.simplify import simplify
 from chainrule.compiler.trace import trace
 from random_circuits import differentiated, disagreement, doubts, random_circuit
@@ -72,13 +72,16 @@ def run(graph: Any, inputs: list[Any], at_end: bool) -> list[Any]:
 
     program.plan = spread
     made = program.Program(graph, threads=1, cache=False)
+    if made.plan is None:  # straight-line code has memory of its own, in one piece
+        held["arena"] = Guarded([made.arena], at_end)
     arena = held["arena"]
     outer = [made.graph.nodes[k] for k in (*made.graph.inputs, *made.graph.outputs)]
     sizes = [node.size * node.dtype.itemsize for node in outer]
     around = Guarded(sizes, at_end)
     words = (ctypes.c_int64 * (POINTERS + len(outer)))()
-    words[ARENA], words[COUNT] = arena.base, 1
-    for array in made.plan.arrays:
+    words[ARENA] = arena.base + (arena.offsets[0] if made.plan is None else 0)
+    words[COUNT] = 1
+    for array in made.plan.arrays if made.plan is not None else []:
         if array.kind == "constant":
             flat = np.frombuffer(arena.memory, array.dtype, array.length, array.offset)
             strides = [s * array.dtype.itemsize for s in array.strides]

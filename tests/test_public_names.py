@@ -19,7 +19,7 @@ FUNCTIONS = (
     "stop_gradient", "no_grad", "sigmoid", "relu", "leaky_relu", "prelu", "elu", "selu", "gelu",
     "silu", "softplus", "softsign", "hard_tanh", "maxout", "softmax", "log_softmax", "one_hot",
     "dropout", "tensor", "grad", "value_and_grad", "vjp", "jvp", "jacobian", "hessian",
-    "check_grad", "custom_gate", "open", "close", "fit", "load",
+    "check_grad", "custom_gate", "open", "close", "compile", "fit", "load",
 )  # fmt: skip
 LAYERS = (
     "Linear", "Sigmoid", "Tanh", "ReLU", "LeakyReLU", "PReLU", "ELU", "SELU", "GELU", "SiLU",

@@ -346,6 +346,17 @@ def test_options_are_checked() -> None:
     for limit in (0, -1, 1.5, True):
         with pytest.raises(ValueError, match="limit="):
             cr.compile(np.sum, limit=limit)  # type: ignore[arg-type]
+    for threads in (0, -1, 65, 1.5):
+        with pytest.raises(ValueError, match="threads="):
+            cr.compile(np.sum, threads=threads)  # type: ignore[arg-type]
+
+
+def test_a_number_that_no_longer_fits_is_one_error() -> None:
+    compiled = cr.compile(lambda n: n + 1)
+    assert compiled(3) == 4
+    with pytest.raises((OverflowError, cr.TraceError)):
+        compiled(2**70)
+    assert compiled(4) == 5
 
 
 # -- threads and processes ------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import gc
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -486,3 +487,29 @@ def test_reading_takes_time_in_proportion_to_the_text() -> None:
 
     short, long = seconds(100), seconds(1000)  # 10⁴ and 10⁵ lines
     assert long < 40 * short  # 10, were the machine quiet; 100, were it quadratic
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_child_forked_while_another_thread_compiles_can_compile() -> None:
+    """LLVM's lock is held by a thread that the child does not have."""
+    native.host()
+    lock = native._llvm().ffi.lib._lock
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            done.wait(0.5)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        with lock:
+            os._exit(0)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

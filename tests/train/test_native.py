@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -179,7 +180,7 @@ def test_every_model_in_float32(name):
 
 
 ONE_HOT = np.eye(3)[LABELS]
-LAST = {"nll": nn.LogSoftmax, "binary_cross_entropy": nn.Sigmoid, "relative_entropy": nn.Softmax}
+LAST = {"nll": nn.Softmax, "binary_cross_entropy": nn.Sigmoid, "relative_entropy": nn.Softmax}
 
 
 @pytest.mark.parametrize("reduced", [ONE_HOT, SHARES, LABELS])
@@ -195,7 +196,7 @@ def test_every_loss(name, reduced):
     agree(both(make, y=reduced, loss=name))
 
 
-@pytest.mark.parametrize("transfer", ["sigmoid", "softmax", "tanh"])
+@pytest.mark.parametrize("transfer", ["sigmoid", "softmax"])
 def test_matching_losses(transfer):
     agree(both(lambda: net(nn.Tanh()), y=ONE_HOT, loss=losses.matching(transfer)))
 
@@ -522,7 +523,7 @@ def test_what_a_callback_leaves_as_it_stops_stays(event):
 @pytest.mark.parametrize("event", ["on_step", "on_epoch"])
 def test_an_exception_of_a_callback_leaves_the_last_step(event):
     def fail(moment):
-        if moment.step == 12:
+        if moment.step == 10:
             raise LookupError("mine")
 
     left = []
@@ -734,30 +735,25 @@ def press():
 model = make()
 timer = threading.Timer(0.7, press)
 timer.start()
+threads = threading.active_count() - 1
 history = run(epochs=10**9)
 late = time.perf_counter() - pressed[0]
 assert history.stopped == "interrupted", history
 left = model.state_dict()
 assert history.state["step"] == history.steps
 model = make()
-steps = -(-rows // batch)
-class Stop:
-    def on_step(self, moment):
-        return moment.step == history.steps
-epochs, place = divmod(history.steps, steps)
-if place:
-    done = {{}}
-    class Last:
-        def on_epoch(self, moment):
-            pass
-    again = run(epochs=epochs + 1, callbacks=[Stop()])
-else:
-    again = run(epochs=epochs)
-assert again.steps == history.steps, (again.steps, history.steps)
+def rate(k):
+    if k == history.steps:
+        raise LookupError
+    return 1e-3
+try:
+    fit(model, X, y, loss="softmax_cross_entropy", optimizer=optim.SGD(lr=rate), batch_size=batch,
+        progress=False, epochs=10**9)
+except LookupError:
+    pass
 same = all((left[k] == v).all() for k, v in model.state_dict().items())
 assert same, "the model is not that of so many steps"
-assert list(again.step_loss) == list(history.step_loss)
-assert threading.active_count() >= 1
+assert threading.active_count() == threads
 print(late, history.steps)
 """
 
@@ -903,7 +899,7 @@ IN_NUMPY = {
     "counting optimizer": (net, {"optimizer": Counting(lr=0.1)}, "Counting sets its 'count'"),
     "noise": (Noisy, {}, "another one each time"),
     "counter": (Annealed, {}, "Annealed sets its 'calls'"),
-    "parameter": (net, {"loss": held}, "holds the parameter 'W' itself"),
+    "parameter": (net, {"loss": held}, "holds the parameter 'W1' itself"),
 }
 
 
@@ -923,8 +919,8 @@ def test_what_cannot_be_compiled_trains_in_numpy_and_says_so(name):
             (warning,) = seen
             assert warning.category is RuntimeWarning
             assert warning.filename == __file__
-            assert pytest.importorskip("re").search(reason, str(warning.message))
-            assert history.compiled == "no: " + str(warning.message)[53:].partition(". With")[0]
+            assert re.search(reason, str(warning.message))
+            assert history.compiled == "no: " + str(warning.message).partition("code: ")[2].partition(". With")[0]
         else:
             assert not seen
             assert history.compiled == "no"
@@ -966,12 +962,22 @@ def test_what_a_loss_closes_over_is_read_as_the_run_goes():
 
 
 def test_fit_in_a_function_that_is_traced():
-    @cr.compile
+    model = net(nn.Tanh())
+    before = model.state_dict()
+
     def train(x):
-        fit(net(nn.Tanh()), X, LABELS, loss="softmax_cross_entropy", progress=False, epochs=1)
+        fit(model, X, LABELS, loss="softmax_cross_entropy", progress=False, epochs=1)
         return x * 2
 
-    assert train(np.ones(2)).tolist() == [2.0, 2.0]
+    with pytest.raises(cr.errors.TraceError, match="rebind"):
+        cr.compile(train, strict=True)(np.ones(2))
+    close(model.state_dict(), before)
+
+
+def test_a_matching_loss_that_is_an_integral():
+    with pytest.warns(RuntimeWarning, match="integral"):
+        agree(both(lambda: net(nn.Tanh()), y=ONE_HOT, loss=losses.matching("tanh"),
+                   expect="no: integral has no native form"))  # fmt: skip
 
 
 # -- what a run leaves ------------------------------------------------------------------------

@@ -207,7 +207,7 @@ def measured(work: _Work) -> dict[str, Any]:
     numpy = _slope(lambda n: work.train(n, compile=False), work.seconds / 4) / work.steps
     loop = work.loop()
     loop.epochs()  # so that each kernel has the operands that it would have
-    program = getattr(loop.step, "program", None) or loop.step.loop
+    program = loop.step.program
     threads = 1 if program.pool is None else program.pool.threads
     flops = _flops(program.graphs[0])
     peak = report.limits().flops * 4 / np.dtype(work.dtype).itemsize * threads

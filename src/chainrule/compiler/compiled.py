@@ -18,6 +18,7 @@ from .decompose import decompose
 from .report import Report, Stages, described
 from .segments import runner, unsupported
 from .simplify import simplify
+from .threads import MOST_THREADS
 from .trace import signature, trace
 
 __all__ = ["Compiled", "compile", "unsupported"]
@@ -36,11 +37,12 @@ def compile(
 
     Arguments and results are those of `function`: numbers, arrays, Modules, and trees of them.
     Other shapes or dtypes make another program, of which `limit` are kept, the latest used.
-    Variables that the function closes over are read at each call. What has no native form runs in
-    NumPy, and `.report()` says so; with strict=True it raises `CompileError` instead. `threads`
-    bounds the cores used, by default the variable CHAINRULE_THREADS or all. Without llvmlite
-    everything runs in NumPy, with one warning. On tensors the function itself runs, so that what
-    is compiled can be differentiated and be part of another compiled function.
+    Variables that the function closes over are read at each call; anything else that it closes over
+    is built in as it is when traced, so pass a Module whose mode changes as an argument. What has
+    no native form runs in NumPy, and `.report()` says so; with strict=True it raises `CompileError`
+    instead. `threads` bounds the cores used, by default the variable CHAINRULE_THREADS or all.
+    Without llvmlite everything runs in NumPy, with one warning. On tensors the function itself
+    runs, so that what is compiled can be differentiated and be part of another compiled function.
 
     Raises `TraceError`, naming the line, where the function looks at a value while it is traced
     (`if`, `float()`, …).
@@ -54,6 +56,8 @@ def compile(
         raise TypeError(f"compile takes a function, not {type(function).__name__}")
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise ValueError(f"limit={limit!r}: how many programs are kept is a whole number from 1")
+    if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MOST_THREADS):
+        raise ValueError(f"threads={threads!r}: a program runs on 1 to {MOST_THREADS} threads")
     return Compiled(function, strict, threads, limit)
 
 

@@ -20,7 +20,7 @@ from .native import build, host
 from .plan import Array as Placed
 from .plan import Plan, Stream, plan
 from .pool import Pool, pool, run_alone
-from .program import ALONE, ENTRY, Frame, memory_of, write_step
+from .program import ENTRY, Frame, memory_of, write_step
 from .registers import fits, write_registers
 from .target import Target
 from .threads import stop_requested
@@ -28,6 +28,7 @@ from .threads import stop_requested
 __all__ = ["Batches", "Loop", "batched"]
 
 Array = Any
+ALONE = 25_000.0  # nanoseconds of a step: between steps the other threads stay awake
 POSITION, DONE = 4, 5  # the context's words: the first step's place in its epoch; steps done
 
 
@@ -128,6 +129,17 @@ class Loop:
             some = pool(threads)
             self.pool = some if some.threads > 1 else None
         self._alive: dict[int, Array] = {}
+        graph = graphs[0]
+        picked = {n.inputs[0] for n in graph.nodes if n.op == "gather"}
+        moving = [stream.by != "fixed" for stream in streams.get("inputs", ())]
+        # Inputs that every step reads as they are, and that are long enough for it to matter.
+        self.often = {
+            place
+            for place, number in enumerate(graph.inputs)
+            if number not in picked
+            and not any(moving[place : place + 1])
+            and graph.nodes[number].size * graph.nodes[number].dtype.itemsize >= 4096
+        }
 
     def _plan(self) -> None:
         """The schedules of both batches."""
@@ -151,8 +163,7 @@ class Loop:
         graph = self.graphs[0]
         number = graph.inputs[place]
         array = np.ascontiguousarray(value, graph.nodes[number].dtype)
-        gathered = any(number in node.inputs for node in graph.nodes if node.op == "gather")
-        if array.nbytes >= 4096 and array.ctypes.data % 64 and not gathered:
+        if place in self.often and array.ctypes.data % 64:
             # Read at every step: rows that begin in the middle of a cache line would cost two.
             line = memory_of(array.nbytes).view(array.dtype).reshape(array.shape)
             line[...] = array

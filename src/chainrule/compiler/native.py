@@ -7,6 +7,7 @@ imported inside the functions, so that the room opens where it is not installed.
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import os
 import struct
@@ -101,6 +102,13 @@ def _llvm() -> Any:
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    lock = getattr(llvm.ffi.lib, "_lock", None)
+    if lock is not None and hasattr(os, "register_at_fork"):
+        # A child that is forked while another thread holds LLVM's lock would wait for it for ever.
+        release = functools.partial(lock.__exit__, None, None, None)
+        os.register_at_fork(
+            before=lock.__enter__, after_in_parent=release, after_in_child=release
+        )
     return llvm
 
 

@@ -27,7 +27,9 @@ from .threads import LINE, SYNC_BYTES, phase
 __all__ = ["Program", "memory_of", "write_entry", "write_step"]
 
 Array = Any
-ALONE = 25_000.0  # nanoseconds of work below which a second core costs more than it brings
+# Nanoseconds of work below which a second core costs more than it brings: a thread that sleeps
+# since the last call takes some hundred microseconds to wake.
+ALONE = 400_000.0
 HUGE = 1 << 21
 MANY = 64  # nodes
 
@@ -349,6 +351,8 @@ class Program:
     def _fitting(self, value: Array, kind: tuple[Shape, np.dtype[Any], str]) -> Array:
         """An input as the machine code wants it: its dtype, its elements in C order."""
         shape, dtype, name = kind
+        if shape == () and value.__class__ in (float, int, bool):
+            return np.array(value, dtype)
         if np.shape(value) != shape:
             raise ShapeError(f"input {name} has shape {np.shape(value)}, but {shape} was compiled")
         return np.ascontiguousarray(value, dtype)

@@ -87,7 +87,7 @@ class NativeLoop(Loop):
             self.history.step_loss.extend(self._mended(done, losses))
             done = step.done
             if self.looks:
-                step.save()
+                step.save_model()
             if stopped := self._looked(done):
                 return stopped
             if self.looks:
@@ -191,7 +191,7 @@ class NativeLoop(Loop):
 
     def _demand_finite(self, done: int) -> None:
         """Refuse the last step if it left a parameter that is not finite, and undo it."""
-        self.step.save()
+        self.step.save_model()
         if all(np.isfinite(p.value).all() for p in self.run.parameters.values()):
             return
         self.run.earlier = self.step.before(done)

@@ -199,7 +199,10 @@ class Step:
         given = [np.uint64(0) for _ in self.calls]
         X, y = plan.X[:rows], plan.y[:rows]
         buffers = list(dict(run.model.named_buffers()).values())
+        settings = [(module, _plain(module)) for module in run.model.modules()]
         found = trace(step, (values, slots, buffers, np.int64(0), np.float64(0.1), given, X, y))
+        for module, plain in settings:
+            _demand_unchanged(plain, _plain(module), module)
         optimizer.lr = run.optimizer.lr
         _demand_unchanged(vars(run.optimizer), vars(optimizer), optimizer)
         return found
@@ -300,32 +303,50 @@ class Step:
 
     def load(self) -> None:
         """Take parameters, buffers and state from the run."""
-        run, states = self.trained, []
-        states += [run.parameters[name].value for name in self.names]
-        states += [run.state[slot][name] for slot in self.slots for name in self.names]
-        states += list(dict(run.model.named_buffers()).values())
-        for k, value in enumerate(states):
+        run = self.trained
+        held = [run.state[slot][name] for slot in self.slots for name in self.names]
+        for k, value in enumerate(held, len(self.names)):
             self.loop.give(k, value)
-        self.done, self.ahead = int(run.state["step"]) - self.base, False
+        self.done = int(run.state["step"]) - self.base
+        self._load_model()
+
+    def _load_model(self) -> None:
+        run, count = self.trained, len(self.names)
+        for k, name in enumerate(self.names):
+            self.loop.give(k, run.parameters[name].value)
+        first = count * (1 + len(self.slots))
+        for k, (_, value) in enumerate(run.model.named_buffers(), first):
+            self.loop.give(k, value)
         self.drawn = {
             layer: layer.step - self.done * self.calls.count(layer) for layer in self.random
         }
         self.written = self._held()
+        self.ahead = False
 
     def save(self) -> None:
         """Give parameters, buffers and state to the run, as the last step left them."""
+        self.save_model()
+        run, count = self.trained, len(self.names)
+        if run.state["step"] != self.base + self.done:
+            state: dict[str, Any] = {"step": self.base + self.done}
+            for s, slot in enumerate(self.slots, 1):
+                own = enumerate(self.names, s * count)
+                state[slot] = {name: self.loop.take(k)[()] for k, name in own}
+            run.state = state
+
+    def save_model(self) -> None:
+        """Give the run what a callback may see: all but the optimiser's state."""
         if not self.ahead:
             return
-        run, take, count = self.trained, self.loop.take, len(self.names)
+        run, count = self.trained, len(self.names)
         for k, name in enumerate(self.names):
-            run.parameters[name].rebind(take(k))
-        state: dict[str, Any] = {"step": self.base + self.done}
-        for s, slot in enumerate(self.slots, 1):
-            state[slot] = {n: take(s * count + k)[()] for k, n in enumerate(self.names)}
-        run.state = state
+            value = self.loop.take(k)
+            value.flags.writeable = False  # nobody else holds it: it need not be copied
+            run.parameters[name].rebind(value)
         if self.buffers:
             first = count * (1 + len(self.slots))
-            run.model.load_buffers({n: take(first + k) for k, n in enumerate(self.buffers)})
+            own = enumerate(self.buffers, first)
+            run.model.load_buffers({name: self.loop.take(k) for k, name in own})
         if self.gradients:
             run.gradients = {n: g.copy()[()] for n, g in zip(self.names, self.slopes, strict=True)}
         for layer in self.random:
@@ -336,10 +357,11 @@ class Step:
     def refresh(self) -> None:
         """Take what a callback has changed: values, or settings of the optimiser and the layers."""
         if self._settings() != self.settings:
+            self.save()
             self._build()
             self.load()
-        elif self._held().items() != self.written.items():
-            self.load()
+        elif self._held() != self.written:
+            self._load_model()
 
     def _held(self) -> dict[str, Any]:
         """What tells whether the run holds the values that it was given."""
@@ -381,12 +403,10 @@ def _demand_unchanged(before: Mapping[str, Any], after: Mapping[str, Any], owner
 
 @contextmanager
 def _undisturbed(run: Run) -> Iterator[None]:
-    """Within, the model runs in order to be traced; no module may remember that it did."""
+    """Within, the model runs in order to be traced; no module remembers that it did."""
     before = [(module, _plain(module)) for module in run.model.modules()]
     try:
         yield
-        for module, plain in before:
-            _demand_unchanged(plain, _plain(module), module)
     finally:
         for module, plain in before:
             vars(module).update(plain)
