@@ -20,6 +20,7 @@ from chainrule.compiler.interpret import evaluated
 
 Array = Any
 SIZES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 65, 100)
+SMALL = (1, 1, 2, 3)
 LARGE = (1, 2, 5, 24, 130, 257, 512, 1000, 2049, 4100)
 MODERATE = 1e3
 
@@ -292,11 +293,15 @@ class _Writer:
 
 
 def random_circuit(
-    choose: random.Random, *, lines: int = 8, smooth: bool = False, large: bool = False
+    choose: random.Random,
+    *,
+    lines: int = 8,
+    smooth: bool = False,
+    sizes: Sequence[int] = SIZES,
 ) -> Circuit:
     """A circuit of about so many lines; `smooth` ones have second derivatives everywhere."""
-    most = 150_000 if large else 4000  # elements of the first argument
-    dtype, sizes = choose.choice(["float32", "float64"]), LARGE if large else SIZES
+    most = 150_000 if sizes is LARGE else 4000  # elements of the first argument
+    dtype = choose.choice(["float32", "float64"])
     writer = _Writer(choose, dtype, smooth, sizes, most)
     ndim = choose.choice([0, 1, 1, 2, 2, 2, 2, 3, 3, 4])
     shape = [writer.size() for _ in range(ndim)]

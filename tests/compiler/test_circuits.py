@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,19 +16,37 @@ from hypothesis import strategies as st
 
 from chainrule.compiler import segments
 from chainrule.compiler.compiled import compile
+from chainrule.compiler.decompose import decompose
+from chainrule.compiler.emit import Module
 from chainrule.compiler.graph import Graph
 from chainrule.compiler.interpret import interpret
-from random_circuits import Circuit, differentiated, disagreement, doubts, flat, random_circuit
+from chainrule.compiler.native import assembly_of
+from chainrule.compiler.plan import plan
+from chainrule.compiler.program import write_entry, write_step
+from chainrule.compiler.simplify import simplify
+from chainrule.compiler.target import target_for
+from chainrule.compiler.trace import trace
+from random_circuits import (
+    LARGE,
+    SMALL,
+    Circuit,
+    differentiated,
+    disagreement,
+    doubts,
+    flat,
+    random_circuit,
+)
 
+AVX512 = "+avx512f,+avx512vl,+avx512dq,+avx512bw,+avx2,+fma"
 HOW = ["value", "value", "gradient", "gradient", "gradient", "second", "jvp", "vjp"]
 GUARDED = Path(__file__).parent.parent / "guarded_programs.py"
 
 
-def check(choose: random.Random, large: bool = False) -> None:
+def check(choose: random.Random) -> None:
     """One random circuit, compiled and compared; strictly: nothing may run in NumPy."""
     how = choose.choice(HOW)
     lines = choose.choice([3, 5, 8, 12])
-    circuit = random_circuit(choose, lines=lines, smooth=how == "second", large=large)
+    circuit = random_circuit(choose, lines=lines, smooth=how == "second")
     compare(circuit, how, threads=1)
 
 
@@ -80,7 +99,7 @@ def test_narrower_machines(seed: int, cpu: str, monkeypatch: pytest.MonkeyPatch)
 
 def on_threads(seed: int) -> bool:
     """One thread and two give the same, to the last bit; whether the second had anything to do."""
-    circuit = random_circuit(random.Random(seed), lines=4, large=True)
+    circuit = random_circuit(random.Random(seed), lines=4, sizes=LARGE)
     function, args = differentiated(circuit, "gradient")
     alone, together = (compile(function, threads=n) for n in (1, 2))
     with np.errstate(all="ignore"):
@@ -113,6 +132,39 @@ def test_any_part_may_run_in_numpy(seed: int, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(segments, "unsupported", some)
     compare(circuit, choose.choice(["value", "gradient"]), 1, strict=False)
+
+
+def test_many_small_values() -> None:
+    """Straight-line code, which circuits of many small arrays become."""
+    straight = 0
+    for seed in range(25):
+        circuit = random_circuit(random.Random(seed), lines=30, sizes=SMALL)
+        compare(circuit, "gradient", 1)
+        compiled = compile(differentiated(circuit, "gradient")[0])
+        straight += "straight" in compiled.stages(*circuit.args).schedule
+    assert straight >= 3
+
+
+@pytest.mark.parametrize(
+    ("triple", "cpu", "features", "registers"),
+    [
+        ("x86_64-unknown-linux-gnu", "skylake-avx512", AVX512, r"%zmm\d"),
+        ("aarch64-unknown-linux-gnu", "apple-m1", "", r"\bv\d+\.4s"),
+    ],
+)
+def test_code_for_machines_that_are_not_here(
+    triple: str, cpu: str, features: str, registers: str
+) -> None:
+    """It is made and assembled; it cannot be run."""
+    target = target_for(triple, cpu, features)
+    wide = 0
+    for seed in range(6):
+        function, args = differentiated(random_circuit(random.Random(seed), lines=6), "gradient")
+        made = plan(simplify(decompose(trace(function, args).graph)), kind=target.kind)
+        module = Module(target)
+        write_entry(module, write_step(module, made, "k"), "entry")
+        wide += bool(re.search(registers, assembly_of(module.text(), target)))
+    assert wide >= 3
 
 
 @pytest.mark.parametrize("how", ["jacobian", "hessian"])

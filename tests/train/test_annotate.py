@@ -45,7 +45,7 @@ def traced(
     run = Run(model, losses.get(loss), rule, None)
     plan = Plan(X, y, batch, 1, False, 0)
     parts = (Gauges(run, plan, None, {}, batch), Callbacks(()), Silent())
-    program = NativeLoop(Loop(run, plan, *parts, History(), Interrupt())).step.program
+    program = NativeLoop(Loop(run, plan, *parts, History(), Interrupt())).step.loop
     if program.plans:
         return program.plans[0], list(run.parameters)
     return schedule(program.graphs[0], program.bound, program.streams), list(run.parameters)

@@ -207,7 +207,7 @@ def measured(work: _Work) -> dict[str, Any]:
     numpy = _slope(lambda n: work.train(n, compile=False), work.seconds / 4) / work.steps
     loop = work.loop()
     loop.epochs()  # so that each kernel has the operands that it would have
-    program = loop.step.program
+    program = loop.step.loop
     threads = 1 if program.pool is None else program.pool.threads
     flops = _flops(program.graphs[0])
     peak = report.limits().flops * 4 / np.dtype(work.dtype).itemsize * threads
@@ -250,8 +250,10 @@ def _slope(train: Callable[[int], Any], seconds: float) -> float:
     epochs, each = 1, seconds / (3 * ROUNDS)
     while (spent := _clock(train, epochs)) < each and epochs < 1 << 20:
         epochs = max(2 * epochs, min(16 * epochs, int(epochs * each / spent)))
-    slopes = [(_clock(train, 2 * epochs) - _clock(train, epochs)) / epochs for _ in range(ROUNDS)]
-    return max(1e-9, statistics.median(slopes))
+    rounds = [(_clock(train, epochs), _clock(train, 2 * epochs)) for _ in range(ROUNDS)]
+    # Noise may leave no slope of a short measurement: a whole run is then an upper bound.
+    slope = statistics.median(long - short for short, long in rounds)
+    return (slope if slope > 0 else min(long for _, long in rounds) / 2) / epochs
 
 
 def _clock(call: Callable[..., Any], *args: Any) -> float:

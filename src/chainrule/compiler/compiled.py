@@ -15,6 +15,7 @@ import numpy as np
 
 from ..circuit import Tensor, state
 from .decompose import decompose
+from .program import Program
 from .report import Report, Stages, described
 from .segments import runner, unsupported
 from .simplify import simplify
@@ -74,7 +75,9 @@ class Compiled:
         self.function, self.strict, self.threads, self.limit = function, strict, threads, limit
         self.programs: dict[Any, Specialised] = {}
         self.dropped = 0  # programs that had to make room for others
-        self._flat: dict[Any, Specialised] = {}  # by the quick key, where there is one
+        # Of calls with arrays and numbers alone: by the quick key, and the latest.
+        self._flat: dict[Any, Specialised] = {}
+        self._latest: Specialised | None = None
         self._clock = itertools.count(1).__next__
         self._lock = threading.Lock()
         functools.update_wrapper(self, function, updated=())
@@ -82,21 +85,24 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if state.compiling or state.depth:
             return self.function(*args, **kwargs)
+        key = None
         if not kwargs:
+            latest = self._latest
+            if latest is not None and (outputs := latest.at_once(args)) is not None:
+                latest.used = self._clock()
+                return latest.rebuilt(outputs)
             key = _quick_key(args)
             made = self._flat.get(key) if key is not None else None
-            if made is not None and not (made.parameters and made.outgrown):
-                made.used = self._clock()
-                return made.on_plain(args)
-        else:
-            key = None
+            if made is not None and not made.outgrown:
+                made.used, self._latest = self._clock(), made
+                return made(args, kwargs)
         if _has_tensor((args, kwargs)):
             return self.function(*args, **kwargs)
         made = self._specialised(args, kwargs)
         if key is not None:
             with self._lock:
                 if self.programs.get(made.key) is made:
-                    self._flat[key] = made
+                    self._flat[key] = self._latest = made
         return made(args, kwargs)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -112,7 +118,7 @@ class Compiled:
                 made = self.programs.get(key)
                 if made is None or made.outgrown:
                     made = self.programs[key] = Specialised(self, key, args, kwargs)
-                    self._flat.clear()
+                    self._flat, self._latest = {}, None
                     while len(self.programs) > self.limit:
                         oldest = min(self.programs, key=lambda k: self.programs[k].used)
                         del self.programs[oldest]
@@ -187,6 +193,9 @@ class Specialised:
         self.kinds = [(p.shape, p.dtype) for p in self.parameters]
         self.graph = simplify(decompose(self.traced.graph))
         self.runner = runner(self.graph, owner.strict, owner.threads)
+        # Not where a number is Python's: a 0-d array has its shape and dtype, but another meaning.
+        weak = any(self.graph.nodes[k].params.get("weak") for k in self.graph.inputs)
+        self.quick = isinstance(self.runner, Program) and not weak
         self.seconds = perf_counter() - start
         plain = self.traced.structure.__class__ is int and not self.traced.fixed
         self.single = plain and not any(self.traced.numbers)
@@ -199,16 +208,19 @@ class Specialised:
                 return True
         return False
 
-    def on_plain(self, args: Sequence[Any]) -> Any:
-        """Run on arguments that are arrays and numbers, each of them an input."""
+    def at_once(self, args: Sequence[Any]) -> list[Any] | None:
+        """The outputs for arguments of which each is an input, where they need no preparation."""
+        if not self.quick:
+            return None
         if self.parameters:
             args = [*args, *[p.value for p in self.parameters]]
-        return self._rebuilt(self.runner(args))
+        return self.runner.at_once(args)  # type: ignore[union-attr]
 
     def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        return self._rebuilt(self.runner(self.traced.inputs(args, kwargs)))
+        return self.rebuilt(self.runner(self.traced.inputs(args, kwargs)))
 
-    def _rebuilt(self, outputs: list[Any]) -> Any:
+    def rebuilt(self, outputs: list[Any]) -> Any:
+        """The function's result with these values."""
         if self.single:
             x = outputs[0]
             return x if x.ndim else x[()]

@@ -320,21 +320,31 @@ class Program:
         Raises `ShapeError` where an input has another shape, `IndexError` where a gather's index is
         out of bounds.
         """
+        return self._run([self._fitting(*pair) for pair in zip(inputs, self._inputs, strict=True)])
+
+    def at_once(self, inputs: Sequence[Array]) -> list[Array] | None:
+        """The outputs where each input is an array just as the machine code wants it; else None."""
+        if len(inputs) != len(self._inputs):
+            return None
+        ndarray = np.ndarray
+        for value, kind in zip(inputs, self._inputs, strict=False):
+            if (
+                value.__class__ is not ndarray
+                or value.dtype is not kind[1]
+                or value.shape != kind[0]
+                or not value.flags.c_contiguous
+            ):
+                return None
+        return self._run([*inputs])
+
+    def _run(self, arrays: list[Array]) -> list[Array]:
+        """On arrays that were looked at."""
         try:
             frame = self._frames.pop()
         except IndexError:
             plans = [] if self.plan is None else [self.plan]
             frame = Frame(plans, len(self._inputs) + len(self._outputs), self.arena)
-        ndarray, words = np.ndarray, frame.words
-        arrays = [
-            value
-            if value.__class__ is ndarray
-            and value.dtype is kind[1]
-            and value.shape == kind[0]
-            and value.flags.c_contiguous
-            else self._fitting(value, kind)
-            for value, kind in zip(inputs, self._inputs, strict=True)
-        ]
+        words = frame.words
         outputs = [np.empty(*kind) for kind in self._outputs]
         arrays += outputs  # whose memory must outlive the call
         words[POINTERS : POINTERS + len(arrays)] = addresses_of(arrays)
@@ -345,7 +355,7 @@ class Program:
         wrong, words[ERROR] = words[ERROR], 0
         self._frames.append(frame)
         if wrong:
-            raise self._out_of_bounds(wrong - 1, inputs)
+            raise self._out_of_bounds(wrong - 1)
         return outputs
 
     def _fitting(self, value: Array, kind: tuple[Shape, np.dtype[Any], str]) -> Array:
@@ -357,7 +367,7 @@ class Program:
             raise ShapeError(f"input {name} has shape {np.shape(value)}, but {shape} was compiled")
         return np.ascontiguousarray(value, dtype)
 
-    def _out_of_bounds(self, number: int, inputs: Sequence[Array]) -> Exception:
+    def _out_of_bounds(self, number: int) -> Exception:
         """As NumPy says it; the node's number is the one in `graph`."""
         node = self.graph.nodes[number]
         source = self.graph.nodes[node.inputs[0]].shape if node.op == "gather" else node.shape

@@ -32,15 +32,25 @@ class Numbers(MutableSequence[float]):
     ([0.5, 0.25, 0.125], [0.25, 0.125], True, 0.292)
     """
 
-    __slots__ = ("_data",)
+    __slots__ = ("_later", "_now")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, values: Iterable[float] = ()) -> None:
-        self._data = array("d")
+        self._now = array("d")
+        self._later: list[np.ndarray[Any, Any]] = []  # behind `_now`, until somebody looks
         self.extend(values)
 
+    @property
+    def _data(self) -> array[float]:
+        """All of them."""
+        if self._later:
+            waiting = np.concatenate(self._later, dtype=np.float64)
+            self._now.frombytes(waiting.data.cast("B"))
+            self._later = []
+        return self._now
+
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self._now) + sum(map(len, self._later))
 
     def __iter__(self) -> Iterator[float]:
         return iter(self._data)
@@ -68,17 +78,18 @@ class Numbers(MutableSequence[float]):
         self._data.append(value)
 
     def extend(self, values: Iterable[float]) -> None:
-        """Put several at the end; an array's are copied as bytes."""
-        if isinstance(values, Numbers):
-            self._data.extend(values._data)
-        elif isinstance(values, np.ndarray):
-            self._data.frombytes(np.ascontiguousarray(values, np.float64).data.cast("B"))
+        """Put several at the end."""
+        if isinstance(values, np.ndarray):
+            self.adopt(np.array(values, np.float64))
         else:
-            self._data.extend(array("d", values))  # as a whole or not at all
+            self._data.extend(array("d", values))  # all of them or none
 
-    def part(self, first: int, end: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """A copy of the numbers from `first` to before `end`, as an array."""
-        return np.frombuffer(self._data[first:end])
+    def adopt(self, values: np.ndarray[Any, Any]) -> None:
+        """Put an array's numbers at the end, without a copy: it must not change afterwards."""
+        if values.ndim != 1:
+            raise TypeError(f"numbers come in one row, not in shape {values.shape}")
+        if values.size:
+            self._later.append(values)
 
     def tolist(self) -> list[float]:
         """The numbers as a list."""
@@ -89,7 +100,8 @@ class Numbers(MutableSequence[float]):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         if copy is False:
             raise ValueError("an array of these numbers is always a copy, as they may grow")
-        return self.part(0, len(self)).astype(np.float64 if dtype is None else dtype, copy=False)
+        whole = np.frombuffer(self._data[:])
+        return whole.astype(np.float64 if dtype is None else dtype, copy=False)
 
     def __add__(self, other: Any) -> list[float]:
         return self.tolist() + list(other) if isinstance(other, (list, Numbers)) else NotImplemented

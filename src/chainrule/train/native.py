@@ -59,6 +59,7 @@ class NativeLoop(Loop):
         self.each_epoch = bool(self.callbacks.methods["on_epoch"]) or self.gauges.wanted
         self.looks = self.each_step or self.each_epoch
         self.diverged = False
+        self.open: list[Array] = []  # the losses of steps whose epoch is not entered yet
 
     def epochs(self) -> str | None:
         """Every epoch, in slices that end where somebody in Python wants to look."""
@@ -84,7 +85,7 @@ class NativeLoop(Loop):
                 count = 1
             with pace.timed(count):
                 losses = step.run(done, count)
-            self.history.step_loss.extend(self._mended(done, losses))
+            self._note(self._mended(done, losses))
             done = step.done
             if self.looks:
                 step.save_model()
@@ -110,24 +111,32 @@ class NativeLoop(Loop):
             return self.end_of(epoch)
         return "interrupted" if self.interrupt.asked else None
 
+    def _note(self, losses: Array) -> None:
+        """Enter the losses of steps that are done."""
+        self.open.append(losses)
+        self.history.step_loss.adopt(losses)
+
     def _count(self, done: int) -> None:
         """Enter the mean losses of the epochs that are complete, summed as `Loop` sums them."""
-        history, plan = self.history, self.plan
-        first, end = history.epochs, done // plan.steps
-        if first >= end:
+        history, plan, steps = self.history, self.plan, self.plan.steps
+        first, count = history.epochs, done // steps - history.epochs
+        if count <= 0:
             return
-        losses = history.step_loss.part(first * plan.steps, end * plan.steps)
-        rows = np.full(plan.steps, float(plan.size))
-        rows[-1] = len(plan.X) - plan.size * (plan.steps - 1)
-        terms = losses.reshape(-1, plan.steps)
-        terms *= rows
-        if plan.steps < len(terms):
-            totals = terms[:, 0]
-            for k in range(1, plan.steps):
-                totals = totals + terms[:, k]
+        losses = self.open[0] if len(self.open) == 1 else np.concatenate(self.open)
+        self.open = [losses[count * steps :]]
+        if plan.whole:
+            history.loss.adopt(losses)
         else:
-            totals = np.add.accumulate(terms, axis=1)[:, -1]
-        history.loss.extend(totals / len(plan.X))
+            rows = np.full(steps, float(plan.size))
+            rows[-1] = len(plan.X) - plan.size * (steps - 1)
+            terms = losses[: count * steps].reshape(count, steps) * rows
+            if steps < count:
+                totals = terms[:, 0].copy()
+                for k in range(1, steps):
+                    totals += terms[:, k]
+            else:
+                totals = np.add.accumulate(terms, axis=1)[:, -1]
+            history.loss.adopt(totals / len(plan.X))
         if not self.looks:  # else `end_of` shows it
             self.show.epochs(first + 1, history.loss)
 
@@ -141,7 +150,7 @@ class NativeLoop(Loop):
         trouble = self._trouble(done, losses)
         if trouble is None:
             return losses
-        self.history.step_loss.extend(losses[:trouble])
+        self._note(losses[:trouble])
         at = done + trouble
         earlier = self.step.before(at) if at else {}
         self.step.rewind(at)
@@ -158,12 +167,12 @@ class NativeLoop(Loop):
 
     def _trouble(self, done: int, losses: Array) -> int | None:
         """The first step of a slice with a loss, or at an epoch's end a parameter, not finite."""
-        wrong = np.flatnonzero(~np.isfinite(losses))
-        count = int(wrong[0]) if len(wrong) else len(losses)
-        end = self._bad_end(done, done + count, there=not len(wrong))
+        well = np.isfinite(losses)
+        count = len(losses) if well.all() else int(np.argmin(well))
+        end = self._bad_end(done, done + count, there=count == len(losses))
         if end is not None:
             return end - 1 - done
-        return count if len(wrong) else None
+        return count if count < len(losses) else None
 
     def _bad_end(self, first: int, last: int, there: bool) -> int | None:
         """The first end of an epoch in (first, last] where a parameter is not finite.

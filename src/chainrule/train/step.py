@@ -126,6 +126,8 @@ class Step:
         self.loop = Steps(graphs, bound, {"inputs": inputs, "outputs": outputs}, batches)
         self.loop.give(self.place["X"], plan.X)
         self.loop.give(self.place["y"], plan.y)
+        self.numbered = any(g.users()[g.inputs[self.place["step"]]] for g in graphs)
+        self.loop.give(self.place["step"], np.zeros(1, np.int64))  # for a rule that does not ask
         nodes = graphs[0].nodes
         self.loss_type = nodes[graphs[0].outputs[0]].dtype
         self.slopes = [
@@ -257,7 +259,6 @@ class Step:
         elif callable(lr):
             lr = 0.0  # it is part of the step
         given[place["lr"]] = np.asarray(lr, np.float64)
-        given[place["step"]] = np.arange(number, number + count)
         for k, layer in enumerate(self.calls):
             given[place["keys"] + k] = self._keys(k, layer, mark.done, count)
         for k, tensor in enumerate(self.outside):
@@ -283,6 +284,9 @@ class Step:
             return losses[:0]
         for k, value in mark.given.items():
             program.give(k, value)
+        if self.numbered:
+            number = self.base + mark.done
+            program.give(self.place["step"], np.arange(number, number + count))
         program.into(0, losses)
         epoch, place = divmod(mark.done, plan.steps)
         if plan.whole:
@@ -340,9 +344,7 @@ class Step:
             return
         run, count = self.trained, len(self.names)
         for k, name in enumerate(self.names):
-            value = self.loop.take(k)
-            value.flags.writeable = False  # nobody else holds it: it need not be copied
-            run.parameters[name].rebind(value)
+            run.parameters[name].rebind(self.loop.take(k))
         if self.buffers:
             first = count * (1 + len(self.slots))
             own = enumerate(self.buffers, first)
