@@ -227,6 +227,20 @@ def test_variables_are_read_at_each_call() -> None:
     assert len(compiled.programs) == 1
 
 
+def test_what_looks_alike_is_told_apart() -> None:
+    """A Python number takes the array's dtype, a 0-d array does not; a list is not its element."""
+    x = np.ones(3, np.float32)
+    times = cr.compile(lambda a, b: a * b)
+    for _ in range(2):
+        assert times(x, 2.0).dtype == np.float32
+        assert times(x, np.array(2.0)).dtype == np.float64
+    assert len(times.programs) == 2
+    first = cr.compile(lambda a: a[0] * 2 if isinstance(a, list) else a * 3)
+    for _ in range(2):
+        np.testing.assert_array_equal(first(x), x * 3)
+        np.testing.assert_array_equal(first([x]), x * 2)
+
+
 def test_modules_are_arguments() -> None:
     model = nn.Sequential(nn.Linear(7, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 2))
     model.eval()

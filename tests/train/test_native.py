@@ -1018,6 +1018,10 @@ def test_numbers_change_as_a_list():
         one.extend(np.arange(4, dtype=np.float32))
         one.extend(x * 0.5 for x in range(3))
         one.extend(np.array([]))
+        one.extend(np.arange(3000.0))
+        assert (one[-1], len(one)) == (2999.0, 3008)
+        one.extend(np.arange(2000, dtype=np.float32))
+        one.append(5.0)
         one.insert(1, 9.0)
         one[0], one[2:4] = 7.0, [6.0, 5.0, 4.0]
         del one[-1]

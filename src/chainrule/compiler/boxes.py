@@ -390,6 +390,7 @@ class Move:
 
 
 def share(fn: Function, axis: int | None, shape: Shape) -> list[Extent]:
+    """The extents of a kernel's share of the work: along the chunk axis its rows, else all."""
     found: list[Extent] = list(shape)
     if axis is not None:
         found[axis] = fn.sub(fn.arguments[2], fn.arguments[1])

@@ -95,7 +95,7 @@ class Compiled:
             made = self._flat.get(key) if key is not None else None
             if made is not None and not made.outgrown:
                 made.used, self._latest = self._clock(), made
-                return made(args, kwargs)
+                return made.rebuilt(made.runner([*args, *[p.value for p in made.parameters]]))
         if _has_tensor((args, kwargs)):
             return self.function(*args, **kwargs)
         made = self._specialised(args, kwargs)

@@ -7,6 +7,8 @@ names; the last batch of an epoch may be shorter, and has a program of its own.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,6 +31,9 @@ __all__ = ["Batches", "Loop", "batched"]
 
 Array = Any
 ALONE = 25_000.0  # nanoseconds of a step: between steps the other threads stay awake
+TRY, AGAIN = 3, 8  # calls: the first that one thread does, and how often the other way is tried
+SLOW = 1.4  # times as long as the best: something is in the way
+LEAST = 2e-3  # seconds of a call from which its speed is judged
 POSITION, DONE = 4, 5  # the context's words: the first step's place in its epoch; steps done
 
 
@@ -128,6 +133,7 @@ class Loop:
         if not self.tiny and max(made.work for made in self.plans) > ALONE:
             some = pool(threads)
             self.pool = some if some.threads > 1 else None
+        self.crew = Crew()
         self._alive: dict[int, Array] = {}
         graph = graphs[0]
         picked = {n.inputs[0] for n in graph.nodes if n.op == "gather"}
@@ -203,11 +209,50 @@ class Loop:
         context = self.frame.context
         context[FIRST], context[COUNT] = first, count
         context[POSITION], context[ROW] = position, row
-        if self.pool is None:
-            run_alone(self.entry, self.frame.address)
-        else:
+        together = self.pool is not None and self.crew.together()
+        start = time.perf_counter()
+        if together and self.pool is not None:
             self.pool.run(self.entry, self.frame.address)
+        else:
+            run_alone(self.entry, self.frame.address)
+        self.crew.note(together, count, time.perf_counter() - start)
         return int(context[DONE])
+
+
+class Crew:
+    """Whether all threads work or one: the numbers are the same, so the quicker may be chosen.
+
+    Where another program wants a core, a thread that it pushes aside holds up all others at the
+    next barrier, and one thread alone may be quicker. That is tried once, and again when all
+    together are far slower than they have been; then all together are tried from time to time.
+    """
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.alone = self.all = 0.0  # seconds a step, as last seen
+        self.best = math.inf  # of all together
+        self.single = False
+
+    def together(self) -> bool:
+        """For the next call."""
+        self.calls += 1
+        if self.calls == TRY:
+            return False
+        if self.single:
+            return self.calls % AGAIN == 0
+        return not (self.all > SLOW * self.best and self.calls % AGAIN == 0)
+
+    def note(self, together: bool, steps: int, seconds: float) -> None:
+        """What a call of so many steps took; short ones tell nothing."""
+        if seconds < LEAST or not steps:
+            return
+        if together:
+            self.all = seconds / steps
+            self.best = min(self.best, self.all)
+        else:
+            self.alone = seconds / steps
+        if self.all and self.alone:
+            self.single = self.alone < self.all
 
 
 class _States(Protocol):

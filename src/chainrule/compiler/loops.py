@@ -237,6 +237,7 @@ def across(fn: Function, kind: str, dtype: np.dtype[Any], vector: Value) -> Valu
 
 
 def combined_tree(fn: Function, kind: str, dtype: np.dtype[Any], parts: list[Value]) -> Value:
+    """All of the parts combined, in pairs."""
     while len(parts) > 1:
         pairs = [parts[k : k + 2] for k in range(0, len(parts), 2)]
         parts = [p[0] if len(p) == 1 else combined(fn, kind, dtype, *p) for p in pairs]

@@ -106,9 +106,7 @@ def _llvm() -> Any:
     if lock is not None and hasattr(os, "register_at_fork"):
         # A child that is forked while another thread holds LLVM's lock would wait for it for ever.
         release = functools.partial(lock.__exit__, None, None, None)
-        os.register_at_fork(
-            before=lock.__enter__, after_in_parent=release, after_in_child=release
-        )
+        os.register_at_fork(before=lock.__enter__, after_in_parent=release, after_in_child=release)
     return llvm
 
 

@@ -361,6 +361,8 @@ class Program:
     def _fitting(self, value: Array, kind: tuple[Shape, np.dtype[Any], str]) -> Array:
         """An input as the machine code wants it: its dtype, its elements in C order."""
         shape, dtype, name = kind
+        if value.__class__ is np.ndarray and value.dtype is dtype and value.shape == shape:
+            return value if value.flags.c_contiguous else np.ascontiguousarray(value)
         if shape == () and value.__class__ in (float, int, bool):
             return np.array(value, dtype)
         if np.shape(value) != shape:

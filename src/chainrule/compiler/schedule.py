@@ -141,6 +141,7 @@ class _Strides(dict[int, Sequence[int]]):
 
 
 def c_strides(shape: Shape) -> tuple[int, ...]:
+    """The strides of an array in C order, in elements; 0 where an axis has length 1."""
     strides, step = [], 1
     for n in reversed(shape):
         strides.append(step if n != 1 else 0)

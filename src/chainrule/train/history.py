@@ -18,6 +18,7 @@ import numpy as np
 __all__ = ["History", "Numbers"]
 
 SHOWN = 1000  # numbers that are printed in full
+CHUNK = 1000  # numbers of an array that is worth keeping
 
 
 class Numbers(MutableSequence[float]):
@@ -28,7 +29,7 @@ class Numbers(MutableSequence[float]):
 
     >>> losses = Numbers([0.5, 0.25])
     >>> losses.append(0.125)
-    >>> losses, losses[1:], losses == [0.5, 0.25, 0.125], np.asarray(losses).mean().round(3)
+    >>> losses, losses[1:], losses == [0.5, 0.25, 0.125], float(np.asarray(losses).mean().round(3))
     ([0.5, 0.25, 0.125], [0.25, 0.125], True, 0.292)
     """
 
@@ -60,6 +61,8 @@ class Numbers(MutableSequence[float]):
     @overload
     def __getitem__(self, place: slice) -> list[float]: ...
     def __getitem__(self, place: Any) -> Any:
+        if self._later and place == -1:  # as a callback asks after each slice
+            return float(self._later[-1][-1])
         found = self._data[place]
         return found.tolist() if isinstance(found, array) else found
 
@@ -88,8 +91,10 @@ class Numbers(MutableSequence[float]):
         """Put an array's numbers at the end, without a copy: it must not change afterwards."""
         if values.ndim != 1:
             raise TypeError(f"numbers come in one row, not in shape {values.shape}")
-        if values.size:
+        if values.size >= CHUNK:
             self._later.append(values)
+        elif values.size:
+            self._data.extend(values.tolist())
 
     def tolist(self) -> list[float]:
         """The numbers as a list."""

@@ -24,9 +24,10 @@ class Orders:
         self.plan = plan
         self._natural = None if plan.shuffle else np.arange(len(plan.X))
         self._drawn: dict[int, Array] = {}
+        self._memory = np.empty(0, np.int64)
 
     def rows(self, first: int, last: int) -> Array:
-        """The rows of the epochs `first` … `last`; those before `first` are let go.
+        """The rows of the epochs `first` … `last`, valid until the next call; earlier ones go.
 
         Where rows are not shuffled they are those of one epoch, which are those of any.
         """
@@ -38,7 +39,12 @@ class Orders:
             if epoch not in drawn:
                 drawn[epoch] = self.plan.order(epoch)
         orders = [drawn[epoch] for epoch in range(first, last + 1)]
-        return orders[0] if len(orders) == 1 else np.concatenate(orders)
+        if len(orders) == 1:
+            return orders[0]
+        count = len(orders) * len(self.plan.X)
+        if len(self._memory) < count:
+            self._memory = np.empty(2 * count, orders[0].dtype)  # fresh memory costs more than a copy
+        return np.concatenate(orders, out=self._memory[:count])
 
     @contextmanager
     def ahead(self, first: int, last: int) -> Iterator[None]:

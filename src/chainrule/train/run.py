@@ -143,6 +143,7 @@ class Run:
 
 
 def scalar(loss: Any) -> float:
+    """The loss as a number; `TypeError` where a loss returned no tensor."""
     if not isinstance(loss, Tensor):
         raise TypeError(
             f"the loss returned {type(loss).__name__}, not a tensor; write it in chainrule's or"
@@ -238,11 +239,13 @@ class Loop:
 
 
 def moment(run: Run, history: History, epoch: int) -> Moment:
+    """What callbacks are told after the step that the history ends with."""
     last = history.step_loss[-1] if history.step_loss else math.nan
     return Moment(run.model, history, epoch, history.steps, last, run.gradients)
 
 
 def diverged(run: Run, what: str, step: int, epoch: int) -> GradientError:
+    """The error of a run that has left the finite numbers, with what to do about it."""
     lr = getattr(run.optimizer, "lr", None)
     now = f" (it is {lr:g})" if isinstance(lr, float) else ""
     return GradientError(
