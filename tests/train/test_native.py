@@ -36,6 +36,14 @@ NUMBERS = X @ [1.0, -2.0, 0.5] + 0.1 * RNG.normal(size=40)
 COLUMNS = np.stack([NUMBERS, X[:, 0] ** 2], axis=1)
 SHARES = np.exp(RNG.normal(size=(40, 3)))
 SHARES /= SHARES.sum(1, keepdims=True)
+SLOW = pytest.mark.slow
+
+
+def few(names, chosen):
+    """Parameters of which all but the chosen are slow."""
+    return [x if x in chosen else pytest.param(x, marks=SLOW) for x in names]
+
+
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
 
@@ -162,7 +170,7 @@ def test_every_model_trains_as_in_numpy(name):
     agree(both(MODELS[name], batch_size=size, optimizer=optim.SGD(lr=0.05, momentum=0.9)))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", few(MODELS, ["Tanh", "BatchNorm1d", "Dropout", "wide"]))
 def test_every_model_in_float32(name):
     def make():
         model = MODELS[name]()
@@ -184,7 +192,7 @@ ONE_HOT = np.eye(3)[LABELS]
 LAST = {"nll": nn.Softmax, "binary_cross_entropy": nn.Sigmoid, "relative_entropy": nn.Softmax}
 
 
-@pytest.mark.parametrize("reduced", [ONE_HOT, SHARES, LABELS])
+@pytest.mark.parametrize("reduced", [ONE_HOT, SHARES, LABELS], ids=["hot", "shares", "labels"])
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_every_loss(name, reduced):
     if reduced.ndim == 1 and not losses.get(name).takes_labels:
@@ -289,13 +297,13 @@ def test_a_state_continues(name):
 # -- batches ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1, 7, 8, 32, 39, 40, 41, None])
+@pytest.mark.parametrize("size", few([1, 7, 8, 32, 39, 40, 41, None], [1, 7, 40]))
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_batches(size, shuffle):
     agree(both(lambda: net(nn.Tanh()), batch_size=size, shuffle=shuffle, epochs=3, seed=5))
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2**40])
+@pytest.mark.parametrize("seed", [1, 2**40])
 def test_seeds(seed):
     agree(both(lambda: net(nn.Dropout(0.5)), seed=seed, batch_size=16))
 
@@ -400,7 +408,7 @@ EVENTS = [("on_step",), ("on_epoch",), ("on_end",), ("on_step", "on_epoch", "on_
 
 
 @pytest.mark.parametrize("events", EVENTS)
-@pytest.mark.parametrize("optimizer", [optim.SGD(lr=0.1), optim.Adam(lr=0.05)])
+@pytest.mark.parametrize("optimizer", [optim.SGD(lr=0.1, momentum=0.5)])
 def test_callbacks_are_told_the_same(events, optimizer):
     watched(events, optimizer=optimizer)
     watched(events, optimizer=optimizer, batch_size=None)
@@ -469,7 +477,7 @@ ACTS = [
 
 
 @pytest.mark.parametrize("act", ACTS)
-@pytest.mark.parametrize("event", ["on_step", "on_epoch"])
+@pytest.mark.parametrize("event", few(["on_step", "on_epoch"], ["on_epoch"]))
 def test_what_a_callback_changes_holds_from_the_next_step(act, event):
     found = []
     for compile in (True, False):
@@ -568,7 +576,7 @@ def poison(prediction, target):
     )
 
 
-def divergence(make, y=NUMBERS, **keywords):
+def divergence(make, y=NUMBERS, finite=True, **keywords):
     """The error and what it leaves, in machine code and in NumPy."""
     defaults = {"epochs": 200, "batch_size": 10, "progress": False}
     found = []
@@ -583,7 +591,7 @@ def divergence(make, y=NUMBERS, **keywords):
     assert text == expected
     assert mode == other_mode
     close(left, others, 1e-7)
-    assert all(np.isfinite(value).all() for value in left.values())
+    assert all(np.isfinite(value).all() for value in left.values()) or not finite
     return text
 
 
@@ -599,7 +607,7 @@ DIVERGING = {
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("size", [10, 7, 40])
+@pytest.mark.parametrize("size", few([10, 7, 40], [7]))
 @pytest.mark.parametrize("name", DIVERGING)
 def test_divergence(name, size):
     divergence(
@@ -608,7 +616,7 @@ def test_divergence(name, size):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("lr", [0.003, 0.01, 0.05])
+@pytest.mark.parametrize("lr", few([0.003, 0.01, 0.05], [0.01]))
 @pytest.mark.parametrize("size", [10, 40, 3])
 def test_a_loss_that_ends(lr, size):
     text = divergence(
@@ -669,28 +677,56 @@ def test_divergence_after_the_rate_was_changed(event):
     close(found[0][1], found[1][1])
 
 
-class Idle(nn.Module):
-    """The second parameter has a slope of its own, and no part in the loss."""
+class Edge(nn.Module):
+    """`idle` decays to 0.5, where its slope is no number while the loss is well once more."""
 
-    def __init__(self, start=1.0):
+    def __init__(self, start):
         self.line = nn.Linear(3, 1, seed=0, dtype=np.float64)
         self.idle = nn.Parameter(np.full(2, start))
 
     def forward(self, x):
-        return self.line(x) + 0 * cr.sum(cr.sqrt(cr.maximum(self.idle, 0.0)))
+        above = cr.where(cr.greater(self.idle, 0.5), 1.0, 0.0)
+        return self.line(x) + 0 * cr.sum(cr.sqrt((self.idle - 0.5) * above))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("size", [10, 7, 40])
-@pytest.mark.parametrize("start", [1e-3, 0.0])
-def test_a_parameter_that_ends_while_the_loss_is_well(size, start):
-    # weight decay takes it to 0, where √ has no slope: 0·∞ is no number
+@pytest.mark.parametrize("steps", range(8, 13))
+def test_a_slope_that_is_no_number(size, steps):
     text = divergence(
-        lambda: Idle(start), loss="squared_error", batch_size=size,
-        optimizer=optim.SGD(lr=0.05, clip_value=1.0),
-    ) if start == 0.0 else None  # fmt: skip
-    if text is not None:
-        assert "parameter" in text or "loss" in text
+        lambda: Edge(0.5 / 0.95 ** (steps - 0.5)), loss="squared_error", batch_size=size,
+        optimizer=optim.SGD(lr=0.05, weight_decay=1.0),
+    )  # fmt: skip
+    batches = -(-40 // size)
+    at_the_end = (steps + 1) % batches == 0
+    assert ("a parameter is not finite" if at_the_end else "the loss is nan") in text
+
+
+class Aside(nn.Module):
+    """`idle` becomes infinite at the step with a giant rate, and the loss never hears of it."""
+
+    def __init__(self):
+        self.line = nn.Linear(3, 1, seed=0, dtype=np.float64)
+        self.idle = nn.Parameter(np.zeros(2))
+
+    def forward(self, x):
+        seen = cr.where(cr.less(cr.abs(self.idle), 1e100), self.idle * 1e155, 0.0)
+        return self.line(x) + cr.sum(seen - cr.stop_gradient(seen)) * 1e155
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("size", [10, 7, 40])
+@pytest.mark.parametrize("events", [(), ("on_epoch",), ("on_step",)])
+def test_a_parameter_that_ends_while_the_loss_is_well(size, events):
+    def loss(prediction, target):
+        return 1e-300 * cr.mean(cr.square(prediction[:, 0] - target))
+
+    text = divergence(
+        Aside, loss=loss, batch_size=size, epochs=300, finite=False,
+        optimizer=optim.SGD(lr=lambda k: 1e300 if k == 13 else 0.01),
+        callbacks=lambda: [Watch(events=events)] if events else [],
+    )  # fmt: skip
+    assert "a parameter is not finite" in text
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -723,9 +759,9 @@ def make():
         layers += [nn.BatchNorm1d(sizes[-1]), nn.Dropout(0.1)]
     return nn.Sequential(*layers[:None if extra else -1], seed=0)
 
-def run(**keywords):
-    return fit(model, X, y, loss="softmax_cross_entropy", optimizer=optim.SGD(lr=1e-3),
-               batch_size=batch, progress=False, **keywords)
+def run(optimizer=optim.SGD(lr=1e-3), **keywords):
+    return fit(model, X, y, loss="softmax_cross_entropy", optimizer=optimizer, batch_size=batch,
+               progress=False, **keywords)
 
 model = make()
 run(epochs=2)  # compiled and cached
@@ -745,13 +781,14 @@ assert history.stopped == "interrupted", history
 left = model.state_dict()
 assert history.state["step"] == history.steps
 model = make()
+if batch == rows:
+    run(epochs=history.steps)
 def rate(k):
     if k == history.steps:
         raise LookupError
     return 1e-3
 try:
-    fit(model, X, y, loss="softmax_cross_entropy", optimizer=optim.SGD(lr=rate), batch_size=batch,
-        progress=False, epochs=10**9)
+    batch < rows and run(epochs=10**9, optimizer=optim.SGD(lr=rate))
 except LookupError:
     pass
 same = all((left[k] == v).all() for k, v in model.state_dict().items())

@@ -107,11 +107,11 @@ def _train(
     try:
         with _training_mode(run.model, plan.seed), _interrupts() as interrupt:
             loop = Loop(run, plan, gauges, callbacks, show, history, interrupt)
-            if compile:
-                from .native import native  # the compiler is loaded when it is needed
-
-                loop = native(loop)
             try:
+                if compile:
+                    from .native import native  # the compiler is loaded when it is needed
+
+                    loop = native(loop)
                 history.stopped = loop.epochs()
             except KeyboardInterrupt:
                 run.finish()

@@ -119,11 +119,12 @@ class NativeLoop(Loop):
     def _count(self, done: int) -> None:
         """Enter the mean losses of the epochs that are complete, summed as `Loop` sums them."""
         history, plan, steps = self.history, self.plan, self.plan.steps
-        first, count = history.epochs, done // steps - history.epochs
-        if count <= 0:
+        count = sum(map(len, self.open)) // steps
+        if count == 0:
             return
         losses = self.open[0] if len(self.open) == 1 else np.concatenate(self.open)
-        self.open = [losses[count * steps :]]
+        rest = losses[count * steps :]
+        self.open = [rest] if len(rest) else []
         if plan.whole:
             history.loss.adopt(losses)
         else:
@@ -138,7 +139,7 @@ class NativeLoop(Loop):
                 totals = np.add.accumulate(terms, axis=1)[:, -1]
             history.loss.adopt(totals / len(plan.X))
         if not self.looks:  # else `end_of` shows it
-            self.show.epochs(first + 1, history.loss)
+            self.show.epochs(done // steps - count + 1, history.loss)
 
     # -- where a number goes wrong -------------------------------------------------------------
 

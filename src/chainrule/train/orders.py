@@ -43,7 +43,8 @@ class Orders:
             return orders[0]
         count = len(orders) * len(self.plan.X)
         if len(self._memory) < count:
-            self._memory = np.empty(2 * count, orders[0].dtype)  # fresh memory costs more than a copy
+            self._memory = np.empty(2 * count, np.int64)
+        # Fresh memory would cost more than the copy.
         return np.concatenate(orders, out=self._memory[:count])
 
     @contextmanager

@@ -7,9 +7,6 @@ optimiser's own update.
 from __future__ import annotations
 
 import copy
-import functools
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,17 +24,24 @@ from ..compiler.trace import Traced, trace
 from ..errors import CompileError
 from ..gradient import value_and_grad
 from ..gradient.backward import seed as first_upstream
-from ..nn import Dropout, schedules
+from ..nn import Dropout
 from ..nn.optim import Optimizer
 from ..ops.neural import keys
 from .orders import Orders
 from .run import Plan, Run, scalar
+from .tracing import (
+    demand_unchanged,
+    is_foreign,
+    is_ours,
+    keys_from,
+    plain,
+    same,
+    undisturbed,
+)
 
 __all__ = ["Step"]
 
 Array = Any
-PACKAGE = __name__.partition(".")[0] + "."
-COUNTERS = frozenset({"seed", "number", "step"})  # of a Dropout, which has its own way of moving
 
 
 @dataclass
@@ -77,7 +81,7 @@ class Step:
     # -- tracing -------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        with _undisturbed(self.trained):
+        with undisturbed(self.trained):
             self._trace()
         self.settings = self._settings()
 
@@ -88,7 +92,7 @@ class Step:
         rest = 0 if plan.whole else len(plan.X) % plan.size
         self.calls = self._calls()
         traced = [self._traced(n) for n in ([plan.size, rest] if rest else [plan.size])]
-        if self._foreign() and not _same(traced[0], self._traced(plan.size)):
+        if is_foreign(self.trained) and not same(traced[0], self._traced(plan.size)):
             raise CompileError(
                 "the step is another one each time it runs: the model or the loss draws random"
                 " numbers, or counts, in Python; nn.Dropout is random in machine code too"
@@ -114,7 +118,7 @@ class Step:
             graphs = [batched(g, [data, data + 1], len(plan.X)) for g in graphs]
         inputs = [Stream()] * states
         lr = self.trained.optimizer.lr
-        streams = callable(lr) and not _is_traced(lr)
+        streams = callable(lr) and not is_ours(lr)
         inputs += [Stream("step", 1), Stream("step", 1) if streams else Stream()]
         inputs += [Stream("step", 1)] * len(self.calls)
         inputs += [Stream()] * (2 + len(self.outside))
@@ -142,17 +146,9 @@ class Step:
         if self.random:
             run = self.trained
             own = {**run.values(), **dict(run.model.named_buffers())}
-            with _keys_from(self.random, order.append), run.model.stepping(own):
+            with keys_from(self.random, order.append), run.model.stepping(own):
                 run.model(self.plan.X[:2])
         return order
-
-    def _foreign(self) -> bool:
-        """Whether code that is not ours runs in the step."""
-        theirs = [type(module) for module in self.trained.model.modules()]
-        return not all(
-            getattr(x, "__module__", type(x).__module__).startswith(PACKAGE)
-            for x in [*theirs, self.trained.loss, type(self.trained.optimizer)]
-        )
 
     def _traced(self, rows: int) -> Traced:
         """The step on the first `rows` rows: loss, new parameters, slots and buffers, gradients."""
@@ -169,7 +165,7 @@ class Step:
                 source = iter(given)
                 own = dict(zip(names, parameters, strict=True))
                 own.update(zip(self.buffers, buffers, strict=True))
-                asked = _keys_from(self.random, lambda layer: next(source))
+                asked = keys_from(self.random, lambda layer: next(source))
                 with asked, run.model.stepping(own) as moved:
                     loss = run.loss(run.model(X), y)
                 averages[:] = [moved[name] for name in self.buffers]
@@ -181,7 +177,7 @@ class Step:
 
             loss, gradients = value_and_grad(objective)(values)
             loss = ops.reshape(loss, ()) if loss.shape else loss
-            if not _is_traced(run.optimizer.lr):
+            if not is_ours(run.optimizer.lr):
                 optimizer.lr = lr
             state = {
                 slot: dict(zip(names, several, strict=True))
@@ -201,12 +197,12 @@ class Step:
         given = [np.uint64(0) for _ in self.calls]
         X, y = plan.X[:rows], plan.y[:rows]
         buffers = list(dict(run.model.named_buffers()).values())
-        settings = [(module, _plain(module)) for module in run.model.modules()]
+        settings = [(module, plain(module)) for module in run.model.modules()]
         found = trace(step, (values, slots, buffers, np.int64(0), np.float64(0.1), given, X, y))
-        for module, plain in settings:
-            _demand_unchanged(plain, _plain(module), module)
+        for module, before in settings:
+            demand_unchanged(before, plain(module), module)
         optimizer.lr = run.optimizer.lr
-        _demand_unchanged(vars(run.optimizer), vars(optimizer), optimizer)
+        demand_unchanged(vars(run.optimizer), vars(optimizer), optimizer)
         return found
 
     # -- running -------------------------------------------------------------------------------
@@ -246,7 +242,7 @@ class Step:
         """Note what the next steps read, and how many of them have a learning rate."""
         place, given, number = self.place, mark.given, self.base + mark.done
         lr = self.trained.optimizer.lr
-        if callable(lr) and not _is_traced(lr):
+        if callable(lr) and not is_ours(lr):
             rates = []
             for k in range(number, number + count):
                 try:
@@ -378,66 +374,5 @@ class Step:
         """What the program has built in; a learning rate that is a number is read at each slice."""
         own = dict(vars(self.trained.optimizer))
         lr = own.get("lr")
-        own["lr"] = lr if _is_traced(lr) else callable(lr)
-        return own, [_plain(module) for module in self.trained.model.modules()]
-
-
-# -- what must not change while the step is traced --------------------------------------------
-
-
-def _plain(module: Any) -> dict[str, Any]:
-    """The settings of a module: its mode, and its attributes that are plain."""
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if isinstance(value, (bool, int, float, str, tuple))
-        and not (isinstance(module, Dropout) and name in COUNTERS)
-    }
-
-
-def _demand_unchanged(before: Mapping[str, Any], after: Mapping[str, Any], owner: Any) -> None:
-    for name in {**before, **after}:
-        if name not in before or name not in after or before[name] is not after[name]:
-            raise CompileError(
-                f"{type(owner).__name__} sets its '{name}' in a step, which machine code cannot"
-            )
-
-
-@contextmanager
-def _undisturbed(run: Run) -> Iterator[None]:
-    """Within, the model runs in order to be traced; no module remembers that it did."""
-    before = [(module, _plain(module)) for module in run.model.modules()]
-    try:
-        yield
-    finally:
-        for module, plain in before:
-            vars(module).update(plain)
-
-
-def _same(one: Traced, other: Traced) -> bool:
-    return one.graph.fingerprint() == other.graph.fingerprint()
-
-
-def _is_traced(lr: Any) -> bool:
-    """Whether a schedule is ours and so reads nothing that changes: it is a part of the step."""
-    if not callable(lr) or getattr(lr, "__module__", "") != schedules.__name__:
-        return False
-    inner = [cell.cell_contents for cell in getattr(lr, "__closure__", None) or ()]
-    return all(_is_traced(value) for value in inner if callable(value))
-
-
-@contextmanager
-def _keys_from(layers: list[Dropout], source: Callable[[Dropout], Any]) -> Iterator[None]:
-    """Within, dropout layers ask `source` for their keys; for None it is 0."""
-
-    def ask(layer: Dropout) -> Any:
-        key = source(layer)
-        return np.uint64(0) if key is None else key
-
-    for layer in layers:
-        layer.next_key = functools.partial(ask, layer)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.next_key
+        own["lr"] = lr if is_ours(lr) else callable(lr)
+        return own, [plain(module) for module in self.trained.model.modules()]
