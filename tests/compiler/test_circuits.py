@@ -76,7 +76,7 @@ def test_compiled_equals_eager(choose: random.Random) -> None:
     check(choose)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(1000))
 def test_a_thousand_more(seed: int) -> None:
     check(random.Random(seed))
@@ -89,7 +89,7 @@ def test_without_vectors_beyond_the_plainest(seed: int, monkeypatch: pytest.Monk
     check(random.Random(seed))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(1000, 1300))
 @pytest.mark.parametrize("cpu", ["plain", "avx2"])
 def test_narrower_machines(seed: int, cpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ def test_threads_change_no_bit() -> None:
     assert sum(on_threads(seed) for seed in range(100, 112)) >= 2
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(112, 260))
 def test_large_circuits(seed: int) -> None:
     on_threads(seed)
@@ -181,7 +181,7 @@ def test_whole_derivatives(how: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forbids pages by the system's own call")
 @pytest.mark.parametrize(
-    ("first", "last"), [(0, 20), pytest.param(20, 200, marks=pytest.mark.slow)]
+    ("first", "last"), [(0, 20), pytest.param(20, 200, marks=pytest.mark.exhaustive)]
 )
 @pytest.mark.parametrize("edge", ["end", "begin"])
 def test_no_access_outside_any_buffer(first: int, last: int, edge: str) -> None:

@@ -439,7 +439,7 @@ def wide(name: str, x: Any) -> Any:
     return getattr(np, name)(x)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @WHERE
 @pytest.mark.parametrize("name", ONE)
 def test_sixteen_million_float32(name: str, where: str) -> None:

@@ -339,14 +339,14 @@ def test_children_by_a_new_interpreter(method: str) -> None:
 
 @needs_native
 @needs_fork
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_many_children_by_fork() -> None:
     for _ in range(50):
         check_children("fork", 10, 60)
 
 
 @needs_native
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_many_children_by_a_new_interpreter(method: str) -> None:
     for _ in range(84):  # of six children each
@@ -424,7 +424,7 @@ def test_the_end_of_a_process(name: str) -> None:
 
 
 @needs_native
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ENDINGS)
 def test_the_end_of_many_processes(name: str) -> None:
     if name == "after a fork" and not hasattr(os, "fork"):

@@ -140,7 +140,7 @@ def test_random_graphs_cut_into_functions(program: tuple[Graph, list[Array]], si
         agrees(*program)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @settings(FEW, max_examples=1500, derandomize=False)
 @given(programs(), st.sampled_from([0, 1500]))
 def test_many_random_graphs(program: tuple[Graph, list[Array]], in_one: int) -> None:
