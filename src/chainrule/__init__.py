@@ -89,8 +89,8 @@ __all__ = [
 globals().update(registry)
 __all__ += list(registry)
 
-# Networks, training and the compiler are loaded when they are first asked for: who wants the gradient of a NumPy
-# function need not wait for them.
+# Networks, training and the compiler are loaded when they are first asked for: who wants the
+# gradient of a NumPy function need not wait for them.
 _LATER = {
     "Derivation": "derive",
     "Drawing": "draw",

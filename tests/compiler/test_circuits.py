@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import re
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainrule.compiler import segments
+from chainrule.compiler import native, segments
 from chainrule.compiler.compiled import compile
 from chainrule.compiler.decompose import decompose
 from chainrule.compiler.emit import Module
@@ -24,7 +25,7 @@ from chainrule.compiler.native import assembly_of
 from chainrule.compiler.plan import plan
 from chainrule.compiler.program import write_entry, write_step
 from chainrule.compiler.simplify import simplify
-from chainrule.compiler.target import target_for
+from chainrule.compiler.target import KINDS, Target, target_for
 from chainrule.compiler.trace import trace
 from random_circuits import (
     LARGE,
@@ -206,3 +207,21 @@ def test_the_comparison_can_fail() -> None:
         off = [(x * (1 + 4000 * np.finfo(x.dtype).eps)).astype(x.dtype) for x in found]
         noticed += bool(disagreement(off, found, doubt))
     assert noticed >= 36
+
+
+@pytest.mark.parametrize("kind", ["avx512", "neon"])
+def test_the_code_for_other_vectors(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As written for machines that this one need not be: LLVM splits or joins the vectors."""
+    narrow = native.target_for
+
+    def other(triple: str, cpu: str, features: str) -> Target:
+        return dataclasses.replace(narrow(triple, cpu, features), kind=KINDS[kind])
+
+    monkeypatch.setattr(native, "target_for", other)
+    native._host.cache_clear()
+    try:
+        assert native.host().kind.name == kind
+        for seed in range(2000, 2012):
+            check(random.Random(seed))
+    finally:
+        native._host.cache_clear()

@@ -212,7 +212,9 @@ class Layout(Reads):
         m, n = node.shape[-2:]
         depth = self.graph.nodes[node.inputs[0]].shape[-1]
         kernel.flops = 2 * math.prod(node.shape) * depth
-        b = kernel.operands[1]
+        a, b = kernel.operands[0], kernel.operands[1]
+        if self._across(a, m, n, depth, node.dtype.itemsize):
+            kernel.operands[0] = self._turned(node.inputs[0], a)
         if b.panel > 0:
             return
         if n > 1 and (
@@ -227,11 +229,38 @@ class Layout(Reads):
         near = depth * panel * size <= NEAR and b.strides[-2] * size % 4096
         return m >= 24 and n > panel and not near
 
+    def _across(self, a: Access, m: int, n: int, depth: int, size: int) -> bool:
+        """Whether a tile would go through its operand across far rows, many times."""
+        far = a.strides[-2] == 1 and a.strides[-1] * size >= 1024
+        often = m >= 24 and n * size >= 512
+        return (
+            far and often and (depth >= 256 or (depth >= 64 and a.strides[-1] * size % 4096 == 0))
+        )
+
+    def _turned(self, source: int, old: Access) -> Access:
+        """A copy of an operand whose rows lie in one piece each."""
+        made, node = self.made, self.graph.nodes[source]
+        for kernel in made.kernels:
+            done = kernel.packed if kernel.packs == old and not kernel.panels else None
+            if done is not None and made.arrays[done.array].shape == node.shape:
+                return done
+        strides, length, padded = self._laid(source, range(len(node.shape)), whole=False)
+        array = Array(
+            len(made.arrays), node.dtype, node.shape, strides, length, "arena", padded=padded
+        )
+        made.arrays.append(array)
+        new = Access(array.number, 0, strides)
+        group = Group("pack", node.shape)
+        kernel = Kernel(len(made.kernels), group, len(node.shape) - 2, copy=(old, new))
+        kernel.packs, kernel.packed, kernel.bytes = old, new, 2 * array.bytes
+        made.kernels.append(kernel)
+        return new
+
     def _packed(self, source: int, old: Access) -> Access:
         """A copy of an operand in panels as wide as a tile, each in one piece."""
         made, node = self.made, self.graph.nodes[source]
         for kernel in made.kernels:
-            done = kernel.packed if kernel.packs == old else None
+            done = kernel.packed if kernel.packs == old and kernel.panels else None
             if done is not None and made.arrays[done.array].shape == node.shape:
                 return done
         *batch, depth, columns = node.shape
@@ -265,6 +294,7 @@ class Layout(Reads):
                 one_ = Group("pack", domain)
                 kernel = Kernel(len(made.kernels), one_, axis, copy=(origin, target))
                 kernel.packs, kernel.packed, kernel.bytes = old, new, 2 * array.bytes
+                kernel.panels = True
                 made.kernels.append(kernel)
         return new
 

@@ -71,6 +71,7 @@ class Kernel:
     copy: tuple[Access, Access] | None = None  # of a pack: from, to
     packs: Access | None = None  # the operand as it was
     packed: Access | None = None  # and as it is then
+    panels: bool = False  # of a pack: whether in panels, or row by row
     flops: int = 0
     bytes: int = 0
 
