@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from .emit import I64, VOID, Value
+from .combine import combined_tree
+from .emit import I64, VOID, Module, Value
 from .expression import emit
 from .formulas import Given
-from .loops import Rows, combined_tree, store_access
+from .loops import store_access
 from .memory import Cursor, stored_type
 from .plan import Access, Kernel, Plan
+from .rows import Rows
 from .transpose import transposer
 
-__all__ = ["Abreast", "abreast"]
+__all__ = ["Abreast", "write_rows"]
 
 MOST = 16  # columns, each of which is code of its own
 
 
-def abreast(plan: Plan, kernel: Kernel, lanes: int) -> bool:
+def _short(plan: Plan, kernel: Kernel, lanes: int) -> bool:
     """Whether a kernel on rows has rows short enough, and whole vectors of them."""
     wide = [n for n in kernel.group.domain if n != 1]
     floats = {plan.graph.nodes[n].dtype.itemsize for n in kernel.group.members}
@@ -154,3 +156,11 @@ class Abreast(Rows):
             fn.store(value, fn.at(room, column * self.lanes, kind), 32)
         pitch = access.strides[self.row]
         self._turn(room, cursor.at[access], access, self.lanes, pitch, self.lanes, self._wide)
+
+
+def write_rows(module: Module, plan: Plan, kernel: Kernel, name: str) -> None:
+    """Rows with reductions along them: softmax and its relatives."""
+    rows = Rows(module, plan, kernel, name)
+    if _short(plan, kernel, rows.lanes):
+        rows = Abreast(module, plan, kernel, name)
+    rows.write()

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
+from .abreast import write_rows
 from .emit import I64, PTR, VOID, Function, Module, Value
 from .graph import Graph, Shape
-from .loops import write_map, write_reduce, write_rows
+from .loops import write_map
 from .memory import ARENA, ARGUMENTS, COUNT, FIRST, POINTERS, ROW
 from .moves import ERROR, MOVES
 from .native import Library, build, host
@@ -21,6 +22,7 @@ from .plan import Kernel, Lane, Plan, plan
 from .pool import Pool, pool
 from .product import write_product
 from .registers import fits, write_registers
+from .sums import write_reduce
 from .target import Target
 from .threads import LINE, SYNC_BYTES, phase
 
