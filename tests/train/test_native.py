@@ -1095,3 +1095,25 @@ def test_numbers_travel():
 def test_long_numbers_are_shown_in_short():
     numbers = Numbers(range(2000))
     assert repr(numbers) == "[0.0, 1.0, 2.0, …, 1997.0, 1998.0, 1999.0]"
+
+
+def test_the_threads_argument():
+    """The same bytes with any number of them, and a number below one is refused."""
+    X = RNG_THREADS.normal(size=(256, 128))
+    y = RNG_THREADS.integers(0, 10, 256)
+
+    def weights(threads):
+        model = nn.Sequential(nn.Linear(128, 256), nn.Tanh(), nn.Linear(256, 10), seed=0)
+        history = fit(
+            model, X, y, loss="softmax_cross_entropy", batch_size=128, epochs=3, threads=threads,
+            progress=False,
+        )  # fmt: skip
+        assert history.compiled == "yes"
+        return b"".join(value.tobytes() for value in model.state_dict().values())
+
+    assert weights(1) == weights(2) == weights(None)
+    with pytest.raises(ValueError, match="threads must be a whole number of at least 1, got 0"):
+        weights(0)
+
+
+RNG_THREADS = np.random.default_rng(11)

@@ -203,6 +203,7 @@ def evaluated(
     given: dict[Any, Value],
 ) -> list[Value]:
     """The values of expressions for one vector, or one number; what is given is not loaded."""
+
     def load(key: Any, dtype: Any) -> Value:
         known = given.get(key)
         if known is not None:

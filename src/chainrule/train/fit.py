@@ -42,6 +42,7 @@ def fit(
     metrics: Iterable[Any] | None = (),
     progress: bool | None = None,
     compile: bool = True,
+    threads: int | None = None,
     state: dict[str, Any] | None = None,
 ) -> History:
     """Train the model in place: p ← update(p, ∂loss/∂p) for every batch, `epochs` times.
@@ -61,8 +62,9 @@ def fit(
     raising `StopTraining` ends the run. Any other exception of theirs is passed on: the model is
     then as the last step left it. Ctrl-C ends the run after the current step, and History.stopped
     says "interrupted"; a second Ctrl-C does not wait. `progress` None shows a bar if stderr is a
-    terminal, True prints lines where it is none, False shows nothing. `compile` chooses native code
-    where it is available; the results agree.
+    terminal, True prints lines where it is none, False shows nothing. `compile` chooses
+    machine code where it can be had; the results agree, and `History.compiled` says which it was.
+    `threads` bounds its cores (by default CHAINRULE_THREADS, or all) and changes no bit.
 
     Raises `DataError` for data that cannot be learnt from, `ShapeError` for shapes that do not
     meet, `UnknownNameError` for a name, `ValueError` for an argument out of range, and
@@ -85,6 +87,8 @@ def fit(
     size = len(X) if batch_size is None else min(count("batch_size", batch_size), len(X))
     held_out = validation(model, run.loss, validation_data)
     seed = _fresh_seed() if seed is None else count("seed", seed, least=0)
+    if threads is not None:
+        threads = count("threads", threads)
     plan = Plan(X, y, size, epochs, bool(shuffle), seed)
     gauges = Gauges(
         run,
@@ -94,11 +98,17 @@ def fit(
         max(size, CHUNK),
     )
     told = Callbacks(() if callbacks is None else callbacks)
-    return _train(run, plan, gauges, told, progress, compile)
+    return _train(run, plan, gauges, told, progress, compile, threads)
 
 
 def _train(
-    run: Run, plan: Plan, gauges: Gauges, callbacks: Callbacks, progress: bool | None, compile: bool
+    run: Run,
+    plan: Plan,
+    gauges: Gauges,
+    callbacks: Callbacks,
+    progress: bool | None,
+    compile: bool,
+    threads: int | None,
 ) -> History:
     """The run between its beginning and its end, whichever way it ends."""
     history = History(seed=plan.seed)
@@ -111,7 +121,7 @@ def _train(
                 if compile:
                     from .native import native  # the compiler is loaded when it is needed
 
-                    loop = native(loop)
+                    loop = native(loop, threads)
                 history.stopped = loop.epochs()
             except KeyboardInterrupt:
                 run.finish()

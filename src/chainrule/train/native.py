@@ -27,14 +27,14 @@ SLICE = 0.05  # seconds between two looks at Ctrl-C and the progress bar
 ROWS = 1 << 21  # row numbers, and losses, that one call may hold
 
 
-def native(loop: Loop) -> Loop:
+def native(loop: Loop, threads: int | None = None) -> Loop:
     """The loop in machine code, or as it is where that cannot be; `history.compiled` says which."""
     history = loop.history
     if not machine.available():
         history.compiled = "no: llvmlite is not installed for this platform"
         return loop
     try:
-        made = NativeLoop(loop)
+        made = NativeLoop(loop, threads)
     except (TraceError, CompileError) as error:
         history.compiled = f"no: {error}"
         warnings.warn(
@@ -51,10 +51,10 @@ def native(loop: Loop) -> Loop:
 class NativeLoop(Loop):
     """As `Loop`, with the steps between two looks from Python done in one call."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, threads: int | None = None) -> None:
         super().__init__(**{name: getattr(loop, name) for name in Loop.__dataclass_fields__})
         told = any(self.callbacks.methods.values())
-        self.step = Step(self.run, self.plan, gradients=told)
+        self.step = Step(self.run, self.plan, gradients=told, threads=threads)
         self.each_step = bool(self.callbacks.methods["on_step"])
         self.each_epoch = bool(self.callbacks.methods["on_epoch"]) or self.gauges.wanted
         self.looks = self.each_step or self.each_epoch

@@ -61,7 +61,8 @@ class Step:
     are older.
     """
 
-    def __init__(self, run: Run, plan: Plan, gradients: bool) -> None:
+    def __init__(self, run: Run, plan: Plan, gradients: bool, threads: int | None = None) -> None:
+        self.threads = threads
         self.trained, self.plan, self.gradients = run, plan, gradients
         self.names = list(run.parameters)
         self.slots = [slot for slot in run.state if slot != "step"]
@@ -127,7 +128,8 @@ class Step:
         bound: list[int | None] = [None, *range(states)]
         bound += [None] * (len(graphs[0].outputs) - len(bound))
         batches = Batches(plan.size, full, rest, again=plan.whole or not plan.shuffle)
-        self.loop = Steps(graphs, bound, {"inputs": inputs, "outputs": outputs}, batches)
+        both = {"inputs": inputs, "outputs": outputs}
+        self.loop = Steps(graphs, bound, both, batches, threads=self.threads)
         self.loop.give(self.place["X"], plan.X)
         self.loop.give(self.place["y"], plan.y)
         self.numbered = any(g.users()[g.inputs[self.place["step"]]] for g in graphs)
