@@ -786,6 +786,6 @@ def test_generated_texts() -> None:
     survive(seed=1, count=100_000)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_million_generated_texts() -> None:
     survive(seed=2, count=1_000_000)
