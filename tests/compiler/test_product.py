@@ -45,9 +45,7 @@ def product(m: int, n: int, k: int, turned: tuple[bool, bool], dtype: str) -> No
     ("m", "n", "k"),
     [(1, 1, 1), (7, 5, 3), (17, 33, 9), (64, 10, 100), (50, 129, 31), (130, 48, 300), (25, 24, 1)],
 )
-def test_every_transposition(
-    m: int, n: int, k: int, turned: tuple[bool, bool], dtype: str
-) -> None:
+def test_every_transposition(m: int, n: int, k: int, turned: tuple[bool, bool], dtype: str) -> None:
     product(m, n, k, turned, dtype)
 
 
