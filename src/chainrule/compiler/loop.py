@@ -32,6 +32,7 @@ __all__ = ["Batches", "Loop", "batched"]
 Array = Any
 ALONE = 25_000.0  # nanoseconds of a step: between steps the other threads stay awake
 TRY, AGAIN = 3, 8  # calls: the first that one thread does, and how often the other way is tried
+EXPECTED = 0.75  # of one core's time: two should take about half
 SLOW = 1.4  # times as long as the best: something is in the way
 LEAST = 2e-3  # seconds of a call from which its speed is judged
 POSITION, DONE = 4, 5  # the context's words: the first step's place in its epoch; steps done
@@ -133,7 +134,7 @@ class Loop:
         if not self.tiny and max(made.work for made in self.plans) > ALONE:
             some = pool(threads)
             self.pool = some if some.threads > 1 else None
-        self.crew = Crew()
+        self.crew = Crew(max([made.work for made in self.plans], default=0.0) * 1e-9)
         self._alive: dict[int, Array] = {}
         graph = graphs[0]
         picked = {n.inputs[0] for n in graph.nodes if n.op == "gather"}
@@ -190,7 +191,7 @@ class Loop:
 
     def finite(self, places: Iterable[int]) -> bool:
         """Whether no number of these states is infinite or NaN."""
-        return all(np.isfinite(self.take(place)).all() for place in places)
+        return all(self.states.finite(place) for place in places)
 
     def into(self, output: int, array: Array) -> None:
         """The memory that an output goes to, a row a step where it streams."""
@@ -223,11 +224,12 @@ class Crew:
     """Whether all threads work or one: the numbers are the same, so the quicker may be chosen.
 
     Where another program wants a core, a thread that it pushes aside holds up all others at the
-    next barrier, and one thread alone may be quicker. That is tried once, and again when all
-    together are far slower than they have been; then all together are tried from time to time.
+    next barrier, and one thread alone may be quicker. That is tried when all together are slower
+    than they should be, or than they have been; then all together are tried from time to time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, work: float) -> None:
+        self.work = work  # seconds a step that one core should take
         self.calls = 0
         self.alone = self.all = 0.0  # seconds a step, as last seen
         self.best = math.inf  # of all together
@@ -236,7 +238,7 @@ class Crew:
     def together(self) -> bool:
         """For the next call."""
         self.calls += 1
-        if self.calls == TRY:
+        if self.calls == TRY and self.all > EXPECTED * self.work:
             return False
         if self.single:
             return self.calls % AGAIN == 0
@@ -261,6 +263,7 @@ class _States(Protocol):
     def __contains__(self, place: object) -> bool: ...
     def write(self, place: int, value: Array) -> None: ...
     def read(self, place: int) -> Array: ...
+    def finite(self, place: int) -> bool: ...
     def snapshot(self) -> Any: ...
     def restore(self, snapshot: Any) -> None: ...
 
@@ -286,11 +289,21 @@ class _Within(dict[int, Placed]):
     def read(self, place: int) -> Array:
         return self.frame.read(self[place])
 
+    def finite(self, place: int) -> bool:
+        array = self[place]
+        return _finite(self.frame.inside(array)) or _finite(self.frame.read(array))
+
     def snapshot(self) -> Array:
         return self.frame.arena[: self.bytes].copy()
 
     def restore(self, snapshot: Array) -> None:
         self.frame.arena[: self.bytes] = snapshot
+
+
+def _finite(array: Array) -> bool:
+    """Whether every number is: their sum, which is quicker, or else each of them."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
 
 class _Apart(dict[int, Array]):
@@ -308,6 +321,9 @@ class _Apart(dict[int, Array]):
 
     def read(self, place: int) -> Array:
         return self[place].copy()
+
+    def finite(self, place: int) -> bool:
+        return _finite(self[place])
 
     def snapshot(self) -> dict[int, Array]:
         return {place: array.copy() for place, array in self.items()}

@@ -205,6 +205,10 @@ class Frame:
         strides = tuple(s * item for s in array.strides)
         return np.lib.stride_tricks.as_strided(flat, array.shape, strides)
 
+    def inside(self, array: Any) -> Array:
+        """An array of the arena where it lies, its axes in some order, perhaps with its padding."""
+        return self._view(array)
+
     def write(self, array: Any, value: Array) -> None:
         """Copy a value into the arena."""
         view, (column, width) = self._view(array), array.panels

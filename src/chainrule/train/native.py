@@ -23,7 +23,7 @@ from .step import Step
 __all__ = ["NativeLoop", "native"]
 
 Array = Any
-SLICE = 0.05  # seconds between two looks at Ctrl-C and the progress bar
+SLICE = 0.1  # seconds between two looks at Ctrl-C and the progress bar
 ROWS = 1 << 21  # row numbers, and losses, that one call may hold
 
 
@@ -74,7 +74,7 @@ class NativeLoop(Loop):
                 step.save()
 
     def _slices(self) -> str | None:
-        plan, step, pace, done = self.plan, self.step, _Pace(), 0
+        plan, step, pace, done = self.plan, self.step, _Pace(self.step.loop.crew.work), 0
         total = plan.steps * plan.epochs
         longest = max(1, ROWS // (1 if plan.whole else plan.size))
         while done < total:
@@ -217,8 +217,9 @@ class NativeLoop(Loop):
 class _Pace:
     """How many steps make a slice: as many as fit its time, found by doubling."""
 
-    def __init__(self) -> None:
-        self.steps = 8
+    def __init__(self, work: float) -> None:
+        """`work` is what one step should take, in seconds; 0 where it is next to nothing."""
+        self.steps = max(1, min(8, int(SLICE / work))) if work else 8
 
     @contextmanager
     def timed(self, count: int) -> Iterator[None]:
