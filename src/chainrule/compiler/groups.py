@@ -7,13 +7,13 @@ product is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 from .graph import Graph, Shape
-from .views import VIEWS, Source, sources
+from .views import VIEWS, Source
 
-__all__ = ["REDUCTIONS", "Group", "group"]
+__all__ = ["ALONE", "LAZY", "REDUCTIONS", "Group", "behind", "group"]
 
 REDUCTIONS = frozenset({"sum", "max", "min"})
 ALONE = frozenset({"gather", "scatter_add", "join", "cumsum_along", "argmax", "argmin"})
@@ -49,12 +49,43 @@ class Group:
         self.place[number] = place
 
 
+def behind(graph: Graph, origin: Sequence[Source], lazy: Set[int], number: int) -> list[Source]:
+    """The arrays that a node's value is computed from, through views and nodes that are lazy.
+
+    Axes are the node's own; of a product, a reduction or a node that stands alone its operand's.
+    """
+    found: list[Source] = []
+    todo = list(_operands(graph, origin, number))
+    while todo:
+        root, axes = todo.pop()
+        if root not in lazy:
+            found.append(Source(root, axes))
+            continue
+        for below, inner in _operands(graph, origin, root):
+            outer = None
+            if axes is not None and inner is not None:
+                outer = tuple(None if a is None else axes[a] for a in inner)
+            todo.append(Source(below, outer))
+    return found
+
+
+def _operands(graph: Graph, origin: Sequence[Source], reader: int) -> Iterator[Source]:
+    """A node's operands, with axes as their reader's, which may have more of them in front."""
+    node = graph.nodes[reader]
+    apart = node.op == "matmul" or node.op in ALONE or node.op in REDUCTIONS
+    for operand in node.inputs:
+        root, axes = origin[operand]
+        extra = 0 if apart else len(node.shape) - len(graph.nodes[operand].shape)
+        if axes is not None:
+            axes = tuple(None if a is None else a + extra for a in axes)
+        yield Source(root, axes)
+
+
 class _Fusion:
     """The state of grouping: nodes are visited in order."""
 
-    def __init__(self, graph: Graph, lazy: Callable[[int], bool]) -> None:
-        self.graph, self.lazy = graph, lazy
-        self.sources = sources(graph)
+    def __init__(self, graph: Graph, origin: Sequence[Source], lazy: Set[int]) -> None:
+        self.graph, self.lazy, self.sources = graph, lazy, origin
         self.groups: list[Group] = []
         self.home: dict[int, int] = {}  # node -> number of its group
         self.before: list[int] = []  # of each group, as bits, the groups that it waits for
@@ -66,43 +97,8 @@ class _Fusion:
     # -- what a node reads ---------------------------------------------------------------------
 
     def reads(self, number: int) -> list[Source]:
-        """The computed arrays behind a node's inputs, through views and nodes that are not stored.
-
-        Axes are the node's own.
-        """
-        found: list[Source] = []
-        stack = [(source, None) for source in reversed(self.graph.nodes[number].inputs)]
-        todo: list[tuple[int, tuple[int | None, ...] | None, bool]] = []
-        for source, _ in stack:
-            root, axes = self.sources[source]
-            todo.append((root, self._implicit(axes, self.shape(source), number), True))
-        while todo:
-            root, axes, _ = todo.pop()
-            if not self.is_lazy(root):
-                found.append(Source(root, axes))
-                continue
-            for source in self.graph.nodes[root].inputs:
-                below, inner = self.sources[source]
-                inner = self._implicit(inner, self.shape(source), root)
-                if axes is None or inner is None:
-                    todo.append((below, None, True))
-                else:
-                    outer = tuple(None if a is None else axes[a] for a in inner)
-                    todo.append((below, outer, True))
-        return found
-
-    def _implicit(
-        self, axes: tuple[int | None, ...] | None, shape: Shape, reader: int
-    ) -> tuple[int | None, ...] | None:
-        """Axes of an operand as axes of its reader, which may have more of them in front."""
-        if axes is None or self.graph.nodes[reader].op in ("matmul", *ALONE, *REDUCTIONS):
-            return axes
-        extra = len(self.shape(reader)) - len(shape)
-        return tuple(None if a is None else a + extra for a in axes)
-
-    def is_lazy(self, number: int) -> bool:
-        """Whether it is computed again by each reader instead of being stored."""
-        return self.lazy(number)
+        """The arrays behind a node's inputs, with axes as the node's own."""
+        return behind(self.graph, self.sources, self.lazy, number)
 
     # -- joining -------------------------------------------------------------------------------
 
@@ -261,17 +257,17 @@ class _Fusion:
         self.follow(len(self.groups) - 1, self.reads(number))
 
 
-def group(graph: Graph, lazy: Callable[[int], bool] = lambda number: True) -> list[Group]:
-    """The kernels of a legal graph, in an order in which each follows what it reads.
+def group(graph: Graph, origin: Sequence[Source], lazy: Set[int]) -> list[Group]:
+    """The kernels of a legal graph; `origin` are its nodes' sources.
 
-    `lazy(n)` says whether a cheap node may be computed again by each of its readers.
+    The `lazy` nodes are computed again by each of their readers instead of being stored.
     """
-    fusion = _Fusion(graph, lazy)
+    fusion = _Fusion(graph, origin, lazy)
     outputs = set(graph.outputs)
     for number, node in enumerate(graph.nodes):
         if node.op in ("input", "constant") or node.op in VIEWS:
             continue
-        if number not in outputs and fusion.is_lazy(number):
+        if number not in outputs and number in lazy:
             continue
         if node.op in REDUCTIONS:
             fusion.reduction(number)

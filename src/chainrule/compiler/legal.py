@@ -54,23 +54,22 @@ def copied(graph: Graph, bound: Sequence[int | None]) -> Graph:
     `bound[k]` is the input whose memory output k shares, None for an array of its own.
     """
     made = _Rebuilt(graph)
-    free = set(graph.inputs) - {graph.inputs[i] for i in bound if i is not None}
+    states = {graph.inputs[i] for i in bound if i is not None}
     for number, node in enumerate(graph.nodes):
         if node.op == "reshape":
             before = graph.nodes[node.inputs[0]]
             plain = before.op not in VIEWS or _c_order_view(graph, node.inputs[0])
-            state = _root(graph, node.inputs[0]) in set(graph.inputs) - free
+            state = _root(graph, node.inputs[0]) in states
             if not unit_reshape(before.shape, node.shape) and (not plain or state):
                 _copy(made, node.inputs[0])
         made.keep(number)
     seen: set[int] = set()
-    for k, number in enumerate(graph.outputs):
+    for number in graph.outputs:
         node = graph.nodes[number]
         if node.op in VIEWS or node.op in ("input", "constant") or number in seen:
             made.at[number] = _copy(made, number)
         seen.add(number)
         made.new.outputs.append(made.at[number])
-        del k
     return made.new
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .emit import BOOL, I64, PTR, Function, Type, Value
+from .emit import I64, PTR, Function, Type, Value
 from .expression import llvm_type
 from .formulas import Index
 from .plan import Access, Plan
@@ -17,7 +17,6 @@ __all__ = [
     "ARGUMENTS",
     "COUNT",
     "FIRST",
-    "KERNEL",
     "POINTERS",
     "ROW",
     "Cursor",
@@ -38,7 +37,6 @@ ARGUMENTS = [
     (I64, "step"),
     (I64, "row"),
 ]
-KERNEL = [kind for kind, _ in ARGUMENTS]
 
 
 def kernel_function(module: Any, name: str) -> Function:
@@ -180,8 +178,3 @@ def _loaded(fn: Function, value: Value, dtype: np.dtype[Any]) -> Value:
         return value
     zero = fn.const(0, value.type)
     return fn.compare("ne", value, zero)
-
-
-def as_bool(lanes: int) -> Type:
-    """The type of a mask."""
-    return BOOL.of(lanes)

@@ -58,7 +58,7 @@ class _Planner(Phases):
     """Groups become kernels: in an order, with their packs."""
 
     def run(self, after: Plan | None) -> Plan:
-        groups = group(self.graph, lambda n: n in self.lazy)
+        groups = group(self.graph, self.sources, self.lazy)
         member = {n: g for g in groups for n in g.members}
         reads = {id(g): self.reads_of(g) for g in groups}
         stored = self.stored_in(member, reads)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .emit import I64, PTR, VOID, Function, Module, Value
+from .emit import I64, VOID, Function, Module, Value
 from .expression import Expr, emit, llvm_type, loads
 from .formulas import Formulas, Given
 from .memory import ARGUMENTS, Cursor, base, kernel_function, stored_type
@@ -148,8 +148,6 @@ class _Product:
         arguments += [(I64, f"z{d}") for d in range(self.batch)]
         fn = self.module.function(name, arguments, inline=False)
         i, j, z = fn.arguments[1], fn.arguments[2], fn.arguments[5:]
-        cursor = Cursor.__new__(Cursor)
-        cursor.fn, cursor.plan = fn, self.plan
         indices = [*z, i, j]
         a = self._address(fn, self.a, [*z, i, None])
         b = self._address(fn, self.b, [*z, None, j])
@@ -157,10 +155,6 @@ class _Product:
         self._epilogue(fn, sums, indices, rows, vectors, tail)
         fn.finish()
         return name
-
-    def _base(self, fn: Function, array: int) -> Value:
-        """As in a kernel: the step and the row are at the same places of the arguments."""
-        return base(fn, self.plan, array)
 
     def _address(self, fn: Function, access: Access, indices: list[Value | None]) -> Value:
         """The address of an operand's element at some of its axes, 0 at the others."""
@@ -172,7 +166,7 @@ class _Product:
                 continue
             step = index if stride == 1 else fn.mul(index, fn.const(stride, I64))
             place = step if place.text == "0" else fn.add(place, step)
-        start = self._base(fn, access.array)
+        start = base(fn, self.plan, access.array)
         return start if place.text == "0" else fn.at(start, place, kind)
 
     def _sums(
@@ -267,6 +261,3 @@ class _Product:
 def write_product(module: Module, plan: Plan, kernel: Kernel, name: str, chunk: int) -> None:
     """The kernel of a product and what is fused with it; its rows come `chunk` at a time."""
     _Product(module, plan, kernel, name, chunk).write()
-
-
-_ = PTR

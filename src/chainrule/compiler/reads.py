@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .graph import Graph
-from .groups import ALONE, LAZY, REDUCTIONS, Group
+from .groups import ALONE, LAZY, REDUCTIONS, Group, behind
 from .views import VIEWS, Source, sources
 
 __all__ = ["Read", "Reads"]
@@ -41,32 +41,11 @@ class Reads:
                     found.append((number, root, tuple(-1 if a is None else place[a] for a in axes)))
         return found
 
-    def behind(self, number: int) -> list[tuple[int, tuple[int | None, ...] | None]]:
-        """The stored nodes that a node's value is computed from, with axes as its own."""
-        found: list[tuple[int, tuple[int | None, ...] | None]] = []
-        todo: list[tuple[int, tuple[int | None, ...] | None]] = []
-        node = self.graph.nodes[number]
-        apart = node.op == "matmul" or node.op in ALONE or node.op in REDUCTIONS
-        for source in node.inputs:
-            root, axes = self.sources[source]
-            extra = 0 if apart else len(node.shape) - len(self.graph.nodes[source].shape)
-            todo.append((root, _shifted(axes, extra)))
-        while todo:
-            root, axes = todo.pop()
-            below = self.graph.nodes[root]
-            if root not in self.lazy:
-                if below.op != "constant" or below.size > 1:
-                    found.append((root, axes))
-                continue
-            for source in below.inputs:
-                deeper, inner = self.sources[source]
-                extra = len(below.shape) - len(self.graph.nodes[source].shape)
-                inner = _shifted(inner, extra)
-                if axes is None or inner is None:
-                    todo.append((deeper, None))
-                else:
-                    todo.append((deeper, tuple(None if a is None else axes[a] for a in inner)))
-        return found
+    def behind(self, number: int) -> list[Source]:
+        """The arrays that a node's value is computed from; a single constant is no array."""
+        nodes = self.graph.nodes
+        found = behind(self.graph, self.sources, self.lazy, number)
+        return [s for s in found if nodes[s.root].op != "constant" or nodes[s.root].size > 1]
 
     def stored_in(self, member: Mapping[int, Group], reads: Mapping[int, Any]) -> set[int]:
         """The nodes that must lie in memory: outputs, and what another kernel reads."""
@@ -100,7 +79,3 @@ def _lazy(graph: Graph, origin: Sequence[Source]) -> set[int]:
             if axes is None or node.op == "matmul" or node.op in ALONE:
                 found.discard(root)
     return found
-
-
-def _shifted(axes: tuple[int | None, ...] | None, extra: int) -> tuple[int | None, ...] | None:
-    return None if axes is None else tuple(None if a is None else a + extra for a in axes)

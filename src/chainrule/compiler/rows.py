@@ -95,7 +95,7 @@ class Rows:
 
     def _row(self, cursor: Cursor) -> None:
         """One row: level by level, the reductions and what is stored between them."""
-        fn, known = self.fn, _Known()
+        fn, known = self.fn, dict[Any, Value]()
         last = max(self.level.values())
         short = self.columns <= BLOCKS * self.lanes
         blocks: list[dict[Any, Any]] = [{} for _ in range(-(-self.columns // self.lanes))]
@@ -109,9 +109,10 @@ class Rows:
                         cursor.write(access, 0, known[Given(number)])
             stores = [n for n in self.kernel.stores if n in self.varies and self.level[n] == level]
             reductions = [n for n in self.reductions if self.level[n] == level]
-            if stores or reductions:
-                pass_ = self._short if short else self._long
-                pass_(cursor, stores, reductions, known, blocks)
+            if (stores or reductions) and short:
+                self._short(cursor, stores, reductions, known, blocks)
+            elif stores or reductions:
+                self._long(cursor, stores, reductions, known)
             for number in reductions:
                 if number in self.kernel.stores:
                     access = store_access(self.plan, self.kernel, number)
@@ -166,7 +167,6 @@ class Rows:
         stores: list[int],
         reductions: list[int],
         known: dict[Any, Value],
-        blocks: list[dict[Any, Any]],
     ) -> None:
         """A row in a loop; what an earlier level stored is read back, the rest computed again."""
         fn, inner, lanes = self.fn, self.inner, self.lanes
@@ -224,7 +224,3 @@ class Rows:
             self._close(number, carried[r * ways : (r + 1) * ways], known)
         self.formulas.stored = set()
         self.formulas.forget()
-
-
-class _Known(dict[Any, Value]):
-    """Numbers of the row that is being computed."""
