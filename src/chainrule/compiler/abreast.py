@@ -121,8 +121,7 @@ class Abreast(Rows):
                     self._put(cursor, number, known[Given(number)])
             stores = [n for n in self.kernel.stores if n in self.varies and self.level[n] == level]
             reductions = [n for n in self.reductions if self.level[n] == level]
-            exprs = [self.formulas.of(n) for n in stores]
-            exprs += [self.formulas.operand(n) for n in reductions]
+            exprs = self.exprs_of(stores, reductions)
             if not exprs:
                 continue
             parts: list[list[Value]] = [[] for _ in exprs]

@@ -8,6 +8,7 @@ from .combine import WAYS, across, combined, combined_tree, start_of
 from .emit import Module, Value
 from .expression import Expr, emit
 from .formulas import Formulas, Given
+from .groups import behind
 from .loops import Nest, block_of, dtypes_of, evaluated, keys_of, store_access
 from .memory import Cursor, kernel_function, width
 from .plan import Access, Kernel, Plan
@@ -44,22 +45,11 @@ class Rows:
         level: dict[int, int] = {}
         for number in self.group.members:
             found = 0
-            for below in self._inputs(number):
+            for below, _ in behind(self.plan.graph, self.plan.sources, self.plan.lazy, number):
                 if below in level:
                     found = max(found, level[below] + (below in self.group.over))
             level[number] = found
         return level
-
-    def _inputs(self, number: int) -> list[int]:
-        """The members behind a node's operands."""
-        found, todo = [], list(self.nodes[number].inputs)
-        while todo:
-            root = self.plan.sources[todo.pop()].root
-            if root in self.plan.lazy and root not in self.group.members:
-                todo += self.nodes[root].inputs
-            else:
-                found.append(root)
-        return found
 
     def accesses(self) -> tuple[list[Any], list[Access]]:
         """What is read and what is stored."""
@@ -71,8 +61,12 @@ class Rows:
     def _wide_exprs(self) -> list[Expr]:
         """The expressions that are computed for every element of a row."""
         wide = [n for n in self.kernel.stores if n in self.varies]
-        exprs = [self.formulas.of(n) for n in wide]
-        return exprs + [self.formulas.operand(n) for n in self.reductions]
+        return self.exprs_of(wide, self.reductions)
+
+    def exprs_of(self, stores: list[int], reductions: list[int]) -> list[Expr]:
+        """What is stored of members, then what reductions reduce."""
+        exprs = [self.formulas.of(n) for n in stores]
+        return exprs + [self.formulas.operand(n) for n in reductions]
 
     def write(self) -> None:
         """The loops over rows."""
@@ -128,8 +122,7 @@ class Rows:
     ) -> None:
         """A row in registers: what one level computed the next one has at hand."""
         fn = self.fn
-        exprs = [self.formulas.of(n) for n in stores]
-        exprs += [self.formulas.operand(n) for n in reductions]
+        exprs = self.exprs_of(stores, reductions)
         places = [store_access(self.plan, self.kernel, n) for n in stores]
         parts: dict[int, list[Value]] = {n: [] for n in reductions}
         for k, memo in enumerate(blocks):
@@ -175,8 +168,7 @@ class Rows:
             n for n in self.kernel.stores if n in self.varies and self.level[n] < level
         }
         self.formulas.forget()
-        exprs = [self.formulas.of(n) for n in stores]
-        exprs += [self.formulas.operand(n) for n in reductions]
+        exprs = self.exprs_of(stores, reductions)
         places = [store_access(self.plan, self.kernel, n) for n in stores]
         needed = Cursor(fn, self.plan, [])
         needed.at = dict(cursor.at)
