@@ -134,7 +134,7 @@ class _Work:
 
     def __post_init__(self) -> None:
         from ..nn import Linear, Sequential, Sigmoid, Softmax, losses, optim
-        from ..train.job import ACTIVATIONS
+        from ..runs.job import ACTIVATIONS
 
         if self.activation not in ACTIVATIONS:
             raise unknown("activation", self.activation, ACTIVATIONS)

@@ -10,8 +10,8 @@ from typing import Any
 import click
 import numpy as np
 
+from ..data.sheet import Sheet, parse_sheet, read_sheet
 from ..errors import DataError
-from ..train.sheet import Sheet, parse_sheet, read_sheet
 from .output import demand_place, write_text
 
 
@@ -34,7 +34,7 @@ def predict(
     chainrule predict iris.safetensors flowers.csv > answers.csv
     """
     from ..nn import load
-    from ..train.job import Predictor
+    from ..runs.job import Predictor
 
     if output is not None:
         demand_place(output, force, devices=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from ..data import BUNDLED, Table, load_dataset, read_csv
 from ..errors import DataError
-from ..train.data import BUNDLED, Table, load_dataset, read_csv
 from .output import demand_place
 from .terminal import console, counted, number, plain_json, spark, table
 
@@ -127,7 +127,7 @@ def train(
 
     Ctrl-C ends training after the step; the model so far is scored and saved.
     """
-    from ..train.job import Settings, train_table
+    from ..runs.job import Settings, train_table
 
     layers = options.pop("hidden")
     if linear and layers:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from ..circuit import Tensor
+from ..data import check_features, check_labels
 from ..errors import DataError
 from ..nn.losses import LOSSES
 from ..nn.rows import check_distributions, first
-from .data import check_features, check_labels
 
 __all__ = ["features", "targets", "validation"]
 

@@ -14,9 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chainrule import errors
-from chainrule.errors import DataError, ModelFileError, ShapeError, UnknownNameError
-from chainrule.train import sheet
-from chainrule.train.data import (
+from chainrule.data import (
     BUNDLED,
     Column,
     Schema,
@@ -29,6 +27,8 @@ from chainrule.train.data import (
     read_sheet,
     split,
 )
+from chainrule.errors import DataError, ModelFileError, ShapeError, UnknownNameError
+from chainrule.train import sheet
 
 DATASETS = Path(sheet.__file__).parent / "datasets"
 

@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import Schema, Standardizer, Table, split
 from ..errors import DataError, ModelFileError, unknown
 from ..nn import Sequential, layers, optim, schedules
 from ..nn.base import count
 from ..ops import gates
-from .arrays import Standardizer
-from .data import Table, split
-from .fit import fit
-from .history import History
-from .schema import Schema
+from ..train import History, fit
 
 Floats = NDArray[np.floating[Any]]
 
@@ -127,7 +124,7 @@ class Predictor:
     class names, or the same values. `save(path)` writes one file, and
     `Predictor.of(chainrule.load(path))` reads it, as `chainrule predict` does.
 
-    >>> from chainrule.train.data import load_dataset
+    >>> from chainrule.data import load_dataset
     >>> iris = load_dataset("iris")
     >>> predictor = train_table(iris, Settings(epochs=60), progress=False).predictor
     >>> predictor.answers(iris.features[:2]), predictor.scores(iris.features[:2]).shape
@@ -212,7 +209,7 @@ def train_table(
 
     Features are standardised with the training rows' mean and deviation, a regression target too.
 
-    >>> from chainrule.train.data import load_dataset
+    >>> from chainrule.data import load_dataset
     >>> trained = train_table(load_dataset("wine"), Settings(epochs=20), progress=False)
     >>> trained.score.value > 0.8
     True

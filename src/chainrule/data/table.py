@@ -14,11 +14,11 @@ from typing import Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from chainrule.errors import DataError, quoted, unknown
-from chainrule.train.arrays import Standardizer, check_features, check_labels
-from chainrule.train.cells import check_cells, first_text, order
-from chainrule.train.schema import Column, Schema, infer_column
-from chainrule.train.sheet import Sheet, parse_sheet, read_sheet
+from ..errors import DataError, quoted, unknown
+from .arrays import Standardizer, check_features, check_labels
+from .cells import check_cells, first_text, order
+from .schema import Column, Schema, infer_column
+from .sheet import Sheet, parse_sheet, read_sheet
 
 __all__ = [
     "BUNDLED",
@@ -103,7 +103,7 @@ def load_dataset(name: str) -> Table:
     if name not in _DATASETS:
         raise unknown("dataset", name, BUNDLED)
     target, task, classes = _DATASETS[name]
-    path = files("chainrule.train") / "datasets" / f"{name}.csv.gz"
+    path = files("chainrule.data") / "datasets" / f"{name}.csv.gz"
     with path.open("rb") as packed, gzip.open(packed) as file:
         sheet = parse_sheet(file, name)  # type: ignore[arg-type]
     return _table(sheet, target, task, classes)

@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from chainrule.errors import DataError, ModelFileError, listed, nearest, quoted
-from chainrule.train.cells import Floats, Where, check_cells, first_text, missing_cell, order
+from ..errors import DataError, ModelFileError, listed, nearest, quoted
+from .cells import Floats, Where, check_cells, first_text, missing_cell, order
 
 __all__ = ["Column", "Schema", "infer_column"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chainrule.errors import DataError, ModelFileError, ShapeError, quoted
-from chainrule.nn.rows import first
+from ..errors import DataError, ModelFileError, ShapeError, quoted
+from ..nn.rows import first
 
 __all__ = ["Standardizer", "check_features", "check_labels"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import BinaryIO
 
-from chainrule.errors import DataError, listed, nearest, quoted
+from ..errors import DataError, listed, nearest, quoted
 
 __all__ = ["MAX_COLUMNS", "MAX_RECORD", "Sheet", "parse_sheet", "read_sheet"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from chainrule.errors import DataError, quoted
+from ..errors import DataError, quoted
 
 __all__ = ["Floats", "Where", "as_numbers", "check_cells", "first_text", "missing_cell", "order"]
 

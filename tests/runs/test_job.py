@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule.data import load_dataset, split
 from chainrule.errors import DataError, ModelFileError, UnknownNameError
-from chainrule.train.data import load_dataset, split
-from chainrule.train.job import Predictor, Settings, Trained, network, train_table
+from chainrule.runs.job import Predictor, Settings, Trained, network, train_table
 
 
 def trained(name: str = "iris", **settings: object) -> Trained:

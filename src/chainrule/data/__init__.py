@@ -1,0 +1,31 @@
+"""Tables to learn from: bundled datasets, files, and what their columns mean."""
+
+from .table import (
+    BUNDLED,
+    Column,
+    Schema,
+    Sheet,
+    Standardizer,
+    Table,
+    check_features,
+    check_labels,
+    load_dataset,
+    read_csv,
+    read_sheet,
+    split,
+)
+
+__all__ = [
+    "BUNDLED",
+    "Column",
+    "Schema",
+    "Sheet",
+    "Standardizer",
+    "Table",
+    "check_features",
+    "check_labels",
+    "load_dataset",
+    "read_csv",
+    "read_sheet",
+    "split",
+]
