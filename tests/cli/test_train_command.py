@@ -20,7 +20,7 @@ import chainrule as cr
 from chainrule.cli import main
 from chainrule.cli.main import COMMANDS
 from chainrule.data import load_dataset
-from chainrule.train import job
+from chainrule.runs import job
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and devices")
 COMMAND = [sys.executable, "-m", "chainrule"]

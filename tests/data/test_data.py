@@ -25,10 +25,10 @@ from chainrule.data import (
     load_dataset,
     read_csv,
     read_sheet,
+    sheet,
     split,
 )
 from chainrule.errors import DataError, ModelFileError, ShapeError, UnknownNameError
-from chainrule.train import sheet
 
 DATASETS = Path(sheet.__file__).parent / "datasets"
 
@@ -600,7 +600,7 @@ class TestSchema:
         assert found.startswith("data.csv, line 4, column 'colour': 'green' did not occur")
 
     def test_too_large_to_encode(self, monkeypatch):
-        monkeypatch.setattr("chainrule.train.schema.MAX_VALUES", 5)
+        monkeypatch.setattr("chainrule.data.schema.MAX_VALUES", 5)
         assert message(SCHEMA.encode, ["size", "colour"], [["1", "red"]] * 2) == (
             "2 rows of 3 features are more than 5 numbers; "
             "use fewer rows, or columns with fewer categories"
