@@ -15,7 +15,7 @@ from ..nn import losses, optim
 from ..nn.base import count
 from .callbacks import Callbacks
 from .history import History
-from .inputs import features, targets, validation
+from .inputs import features, frozen, targets, validation, weighable, weights
 from .metrics import resolve
 from .progress import reporter
 from .run import Gauges, Interrupt, Loop, Plan, Run, moment
@@ -44,6 +44,7 @@ def fit(
     compile: bool = True,
     threads: int | None = None,
     state: dict[str, Any] | None = None,
+    sample_weight: Any = None,
 ) -> History:
     """Train the model in place: p ← update(p, ∂loss/∂p) for every batch, `epochs` times.
 
@@ -56,8 +57,12 @@ def fit(
     last batch short; the natural order where shuffle=False or one batch holds all rows. `seed` also
     restarts dropout. The same seed gives the same bytes; None takes a new one, kept in the History.
 
+    `sample_weight` has a number ≥ 0 for each row: a batch's loss is Σ w·l / Σ w, which the loss is
+    asked for as loss(prediction, target, sample_weight=w). A row of weight 0 is as if not there.
+
     `metrics` are names ("accuracy", "mae", "mse", "r2") or f(prediction, target), measured after
-    each epoch in evaluation mode, on the training rows and on `validation_data` = (Xv, yv).
+    each epoch in evaluation mode, on the training rows and on `validation_data` = (Xv, yv), or
+    (Xv, yv, weights) for a weighted `val_loss`.
     Callbacks may have `on_step`, `on_epoch` and `on_end`, each given a `Moment`; returning True or
     raising `StopTraining` ends the run. Any other exception of theirs is passed on: the model is
     then as the last step left it. Ctrl-C ends the run after the current step, and History.stopped
@@ -84,12 +89,15 @@ def fit(
     epochs = count("epochs", epochs)
     X = features(model, X)
     y = targets(model, run.loss, X, y)
+    if sample_weight is not None:
+        weighable(run.loss)
+    X, y, w = _weighed(X, y, weights(model, sample_weight, len(X)))
     size = len(X) if batch_size is None else min(count("batch_size", batch_size), len(X))
     held_out = validation(model, run.loss, validation_data)
     seed = _fresh_seed() if seed is None else count("seed", seed, least=0)
     if threads is not None:
         threads = count("threads", threads)
-    plan = Plan(X, y, size, epochs, bool(shuffle), seed)
+    plan = Plan(X, y, size, epochs, bool(shuffle), seed, w)
     gauges = Gauges(
         run,
         plan,
@@ -99,6 +107,14 @@ def fit(
     )
     told = Callbacks(() if callbacks is None else callbacks)
     return _train(run, plan, gauges, told, progress, compile, threads)
+
+
+def _weighed(X: Array, y: Array, w: Array | None) -> tuple[Array, Array, Array | None]:
+    """Without the rows of weight 0: they say nothing, and a batch of them would have no mean."""
+    if w is None or w.all():
+        return X, y, w
+    heavy = np.flatnonzero(w)
+    return frozen(X[heavy]), frozen(y[heavy]), frozen(w[heavy])
 
 
 def _train(

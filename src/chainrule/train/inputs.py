@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
 
 from ..circuit import Tensor
 from ..data import check_features, check_labels
-from ..errors import DataError
+from ..errors import DataError, quoted
 from ..nn.losses import LOSSES
 from ..nn.rows import check_distributions, first
 
-__all__ = ["features", "targets", "validation"]
+__all__ = ["features", "frozen", "targets", "validation", "weighable", "weights"]
 
 Array = np.ndarray[Any, Any]
 
@@ -25,7 +26,7 @@ def features(model: Any, X: Any, name: str = "X") -> Array:
     """
     X = X.value if isinstance(X, Tensor) else X
     if getattr(model, "takes_integers", False) and np.asarray(X).dtype.kind in "iub":
-        return _frozen(np.asarray(X))
+        return frozen(np.asarray(X))
     return _finite(X, model.dtype, name)
 
 
@@ -36,7 +37,7 @@ def _finite(X: Any, dtype: Any, name: str) -> Array:
         with np.errstate(over="ignore"):
             table = table.astype(dtype)
         _refuse_overflow(table, name)
-    return _frozen(table if shape is None else table.reshape(shape))
+    return frozen(table if shape is None else table.reshape(shape))
 
 
 def _refuse_overflow(table: Array, name: str) -> None:
@@ -63,10 +64,10 @@ def targets(model: Any, loss: Any, X: Array, y: Any, name: str = "y") -> Array:
             f"{other} has {len(X)} rows, {name} has {found}; give one target for each row"
         )
     if getattr(loss, "takes_labels", False):
-        return _frozen(_classes(model, X, array, name))
+        return frozen(_classes(model, X, array, name))
     if array.dtype.kind in "iub":
         own = loss in LOSSES.values()  # somebody else's loss may want integers
-        return _frozen(array.astype(model.dtype) if own else array)
+        return frozen(array.astype(model.dtype) if own else array)
     return _finite(array.reshape(len(array), -1), model.dtype, name).reshape(array.shape)
 
 
@@ -82,17 +83,52 @@ def _classes(model: Any, X: Array, y: Array, name: str) -> Array:
     return check_labels(y, len(X), classes=shape[0], one_class=True, name=name)
 
 
-def validation(model: Any, loss: Any, data: Any) -> tuple[Array, Array] | None:
-    """The pair (Xv, yv), checked like X and y."""
+def weights(model: Any, sample_weight: Any, rows: int, name: str = "sample_weight") -> Array | None:
+    """One weight a row in the parameters' dtype, shape (rows,); None where there are none.
+
+    Raises `DataError` where their number is not that of the rows, for a negative weight, a NaN or
+    an infinity, and where none is above 0.
+    """
+    if sample_weight is None:
+        return None
+    w = np.asarray(sample_weight.value if isinstance(sample_weight, Tensor) else sample_weight)
+    if w.shape != (rows,) and w.shape != (rows, 1):
+        raise DataError(f"{name} has shape {w.shape}, expected ({rows},): one weight for each row")
+    w = _finite(w.reshape(rows, 1), model.dtype, name).reshape(rows)
+    if (w < 0).any():
+        row = first(w < 0)[0]
+        raise DataError(f"{name} is {w[row]} at row {row} (from 0); give numbers ≥ 0")
+    if not w.any():
+        raise DataError(f"{name} is 0 for every row; give at least one above 0")
+    return frozen(w)
+
+
+def weighable(loss: Any) -> None:
+    """Raise `TypeError` for a loss that takes no weights."""
+    try:
+        known = inspect.signature(loss).parameters
+    except (TypeError, ValueError):  # a callable that does not say what it takes
+        return
+    if "sample_weight" not in known and all(p.kind != p.VAR_KEYWORD for p in known.values()):
+        raise TypeError(
+            f"the loss {quoted(getattr(loss, '__name__', loss))} takes no sample_weight; define it"
+            " as f(prediction, target, sample_weight=None), or leave out the weights"
+        )
+
+
+def validation(model: Any, loss: Any, data: Any) -> tuple[Array, Array, Array | None] | None:
+    """(Xv, yv) or (Xv, yv, weights), checked like X, y and sample_weight; the weights or None."""
     if data is None:
         return None
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise DataError("validation_data must be a pair (Xv, yv)")
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        raise DataError("validation_data must be a pair (Xv, yv), or (Xv, yv, sample_weight)")
     Xv = features(model, data[0], "validation X")
-    return Xv, targets(model, loss, Xv, data[1], "validation y")
+    yv = targets(model, loss, Xv, data[1], "validation y")
+    given = data[2] if len(data) == 3 else None
+    return Xv, yv, weights(model, given, len(Xv), "validation sample_weight")
 
 
-def _frozen(array: Any) -> Array:
+def frozen(array: Any) -> Array:
     """A read-only view: the circuit need not copy it."""
     view: Array = np.asarray(array).view()
     view.flags.writeable = False

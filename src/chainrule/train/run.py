@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from .progress import Silent
 __all__ = ["Gauges", "Interrupt", "Loop", "Plan", "Run", "diverged", "moment", "scalar"]
 
 Array = Any
+Batch = tuple[Array, Array, Array | None]  # X, y, and a weight a row where there are weights
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Plan:
     epochs: int
     shuffle: bool
     seed: int
+    weights: Array | None = None
 
     @property
     def steps(self) -> int:
@@ -51,27 +52,30 @@ class Plan:
         """The order in which an epoch visits the rows, where it is shuffled."""
         return np.random.default_rng([self.seed, 10000 + epoch]).permutation(len(self.X))
 
-    def batch(self, epoch: int, place: int) -> tuple[Array, Array]:
+    def batch(self, epoch: int, place: int) -> Batch:
         """One batch of an epoch."""
-        return next(itertools.islice(self.batches(epoch), place, None))
+        return next(self.batches(epoch, place))
 
-    def batches(self, epoch: int) -> Iterator[tuple[Array, Array]]:
-        """The rows of an epoch, batch by batch."""
+    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The rows of an epoch, batch by batch, from the batch `first` (from 0) on."""
         n, size = len(self.X), self.size
         if size == n:
-            yield self.X, self.y
+            if first == 0:
+                yield self.X, self.y, self.weights
             return
-        order = None
-        if self.shuffle:
-            order = self.order(epoch)
-        for start in range(0, n, size):
-            rows: Any = slice(start, start + size)
-            yield self._take(self.X, rows, order), self._take(self.y, rows, order)
+        order = self.order(epoch) if self.shuffle else None
+        for start in range(first * size, n, size):
+            rows = slice(start, start + size)
+            yield (
+                self._take(self.X, rows, order),
+                self._take(self.y, rows, order),
+                self._take(self.weights, rows, order),
+            )
 
     @staticmethod
-    def _take(array: Array, rows: Any, order: Any) -> Array:
-        if order is None:
-            return array[rows]
+    def _take(array: Any, rows: slice, order: Any) -> Any:
+        if order is None or array is None:
+            return None if array is None else array[rows]
         part = array.take(order[rows], axis=0)
         part.flags.writeable = False  # nobody else holds it: the circuit need not copy it
         return part
@@ -97,11 +101,11 @@ class Run:
         self.earlier: dict[str, Array] = {}  # the values of the last step with a finite loss
         self.pending: dict[str, Array] = {}  # an update that is being written
 
-    def step(self, X: Array, y: Array) -> float:
+    def step(self, X: Array, y: Array, weights: Array | None = None) -> float:
         """Forward, backward, update; the loss before the update, nan or inf without one."""
         before = self.values()
         kept = {**before, **dict(self.model.named_buffers())} if self.has_buffers else before
-        loss = self.loss(self.model(constant(X)), y)
+        loss = self.objective(self.model(constant(X)), y, weights)
         value = scalar(loss)
         if not math.isfinite(value):
             self._restore(self.earlier or kept)
@@ -116,6 +120,12 @@ class Run:
         self.state, self.pending = state, after
         self.finish()
         return value
+
+    def objective(self, prediction: Any, y: Array, weights: Array | None) -> Any:
+        """The loss of a batch: Σ w·l / Σ w over its rows where they are weighted."""
+        if weights is None:
+            return self.loss(prediction, y)
+        return self.loss(prediction, y, sample_weight=weights)
 
     def finish(self) -> None:
         """Write the update that is pending; after an interrupt, the rest of it."""
@@ -172,10 +182,10 @@ class Gauges:
         if self.metrics:
             self._read(history, "", self.plan.X, self.plan.y)
         if self.held_out is not None:
-            X, y = self.held_out
+            X, y, weights = self.held_out
             prediction = self._read(history, "val_", X, y)
             with no_grad():
-                loss = self.run.loss(constant(prediction), y)
+                loss = self.run.objective(constant(prediction), y, weights)
             history.val_loss.append(scalar(loss))
 
     def _read(self, history: History, prefix: str, X: Array, y: Array) -> Array:
@@ -208,8 +218,8 @@ class Loop:
     def steps(self, epoch: int) -> str | None:
         """Every batch of an epoch, and its mean loss over rows."""
         run, history, total, stopped = self.run, self.history, 0.0, None
-        for X, y in self.plan.batches(epoch):
-            value = run.step(X, y)
+        for X, y, weights in self.plan.batches(epoch):
+            value = run.step(X, y, weights)
             if not math.isfinite(value):
                 raise diverged(run, f"the loss is {value}", history.steps + 1, epoch)
             total += value * len(X)

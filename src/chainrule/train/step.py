@@ -111,18 +111,20 @@ class Step:
                 )
         states = len(self.names) * (1 + len(self.slots)) + len(self.buffers)
         data = states + 2 + len(self.calls)
+        read = 2 if plan.weights is None else 3
         self.place = {
             "step": states, "lr": states + 1, "keys": states + 2, "X": data, "y": data + 1,
-            "outside": data + 2, "rows": data + 2 + len(self.outside),
+            "weights": data + 2, "outside": data + read,
+            "rows": data + read + len(self.outside),
         }  # fmt: skip
         if not plan.whole:
-            graphs = [batched(g, [data, data + 1], len(plan.X)) for g in graphs]
+            graphs = [batched(g, range(data, data + read), len(plan.X)) for g in graphs]
         inputs = [Stream()] * states
         lr = self.trained.optimizer.lr
         streams = callable(lr) and not is_ours(lr)
         inputs += [Stream("step", 1), Stream("step", 1) if streams else Stream()]
         inputs += [Stream("step", 1)] * len(self.calls)
-        inputs += [Stream()] * (2 + len(self.outside))
+        inputs += [Stream()] * (read + len(self.outside))
         inputs += [Stream("row", 1)] * (not plan.whole)
         outputs = [Stream("step", 1)] + [Stream()] * (len(graphs[0].outputs) - 1)
         bound: list[int | None] = [None, *range(states)]
@@ -132,6 +134,8 @@ class Step:
         self.loop = Steps(graphs, bound, both, batches, threads=self.threads)
         self.loop.give(self.place["X"], plan.X)
         self.loop.give(self.place["y"], plan.y)
+        if plan.weights is not None:
+            self.loop.give(self.place["weights"], plan.weights)
         self.numbered = any(g.users()[g.inputs[self.place["step"]]] for g in graphs)
         self.loop.give(self.place["step"], np.zeros(1, np.int64))  # for a rule that does not ask
         nodes = graphs[0].nodes
@@ -159,7 +163,7 @@ class Step:
 
         def step(
             values: list[Any], slots: list[list[Any]], buffers: list[Any], number: Any, lr: Any,
-            given: list[Any], X: Any, y: Any,
+            given: list[Any], X: Any, y: Any, weights: Any = None,
         ) -> list[Any]:  # fmt: skip
             averages: list[Any] = []
 
@@ -169,7 +173,7 @@ class Step:
                 own.update(zip(self.buffers, buffers, strict=True))
                 asked = keys_from(self.random, lambda layer: next(source))
                 with asked, run.model.stepping(own) as moved:
-                    loss = run.loss(run.model(X), y)
+                    loss = run.objective(run.model(X), y, weights)
                 averages[:] = [moved[name] for name in self.buffers]
                 if not isinstance(loss, Tensor):
                     scalar(loss)  # which says what is wrong
@@ -197,10 +201,10 @@ class Step:
         values = list(run.values().values())
         slots = [[run.state[slot][name] for name in names] for slot in self.slots]
         given = [np.uint64(0) for _ in self.calls]
-        X, y = plan.X[:rows], plan.y[:rows]
+        data = [part[:rows] for part in (plan.X, plan.y, plan.weights) if part is not None]
         buffers = list(dict(run.model.named_buffers()).values())
         settings = [(module, plain(module)) for module in run.model.modules()]
-        found = trace(step, (values, slots, buffers, np.int64(0), np.float64(0.1), given, X, y))
+        found = trace(step, (values, slots, buffers, np.int64(0), np.float64(0.1), given, *data))
         for module, before in settings:
             demand_unchanged(before, plain(module), module)
         optimizer.lr = run.optimizer.lr
