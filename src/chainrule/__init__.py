@@ -42,6 +42,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ChainruleError",
+    "Checkpoint",
     "CompileError",
     "DataError",
     "Derivation",
@@ -93,6 +94,7 @@ __all__ += list(registry)
 # Networks, training and the compiler are loaded when they are first asked for: who wants the
 # gradient of a NumPy function need not wait for them.
 _LATER = {
+    "Checkpoint": "train",
     "Derivation": "derive",
     "Drawing": "draw",
     "Explanation": "explain",

@@ -1,6 +1,7 @@
 """Networks: modules and layers, initialisers, losses, optimisers, and model files."""
 
 from . import initializers, layers, losses, optim, storage
+from .embedding import EmbedColumns
 from .layers import (
     ELU,
     GELU,
@@ -34,6 +35,7 @@ __all__ = [
     "SELU",
     "BatchNorm1d",
     "Dropout",
+    "EmbedColumns",
     "Flatten",
     "HardTanh",
     "LayerNorm",

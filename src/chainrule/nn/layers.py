@@ -87,13 +87,13 @@ class Affine(Layer):
         self._bias_init: str | Initializer = "zeros" if bias_init is None else bias_init
         rng = generator(seed, 0)
         start = _start(weight, (units, inputs), self._init, rng, "weight")
-        self.weight = Parameter(start.astype(floating(dtype)), name="W")
+        self.weight = Parameter(start.astype(floating(dtype), copy=False), name="W")
         self.bias: Parameter | None = None
         drawn = {"weight"} if weight is None else set()
         if bias is not None and bias is not False:
             given = None if bias is True else bias
             start = _start(given, (units,), self._bias_init, rng, "bias")
-            self.bias = Parameter(start.astype(floating(dtype)), name="b")
+            self.bias = Parameter(start.astype(floating(dtype), copy=False), name="b")
             drawn |= {"bias"} if given is None else set()
         self._drawn = drawn if seed is None else set()
 

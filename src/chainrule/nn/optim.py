@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from ..circuit import vocabulary as ops
-from ..errors import ShapeError, quoted, unknown
+from ..errors import quoted, unknown
+from .base import count
+from .optimizer import Optimizer, State, shown
 from .schedules import (
     Array,
-    Arrays,
     Schedule,
-    above,
     at_least,
     clip_norm,
     clip_value,
@@ -35,6 +35,7 @@ from .schedules import (
 )
 
 __all__ = [
+    "LBFGS",
     "OPTIMIZERS",
     "SGD",
     "Adagrad",
@@ -50,107 +51,6 @@ __all__ = [
     "steps",
     "warmup",
 ]
-
-State = dict[str, Any]
-
-
-class Optimizer:
-    """An update rule: `_slots` names what it remembers for each parameter, `_move` takes a step.
-
-    `clip_value` bounds each gradient element and `clip_norm` the length of all gradients together,
-    value first; `weight_decay` λ adds λ·p to the gradient of each parameter p.
-    """
-
-    _slots: tuple[str, ...] = ()
-
-    def __init__(
-        self,
-        lr: float | Schedule,
-        weight_decay: float,
-        clip_norm: float | None,
-        clip_value: float | None,
-    ) -> None:
-        self.lr = lr if callable(lr) else at_least(0, "lr", lr)
-        self.weight_decay = at_least(0, "weight_decay", weight_decay)
-        self.clip_norm = None if clip_norm is None else above(0, "clip_norm", clip_norm)
-        self.clip_value = None if clip_value is None else above(0, "clip_value", clip_value)
-
-    def init(self, params: Mapping[str, Array]) -> State:
-        """The state before the first update: `step` 0, and zeros for each parameter.
-
-        >>> SGD(lr=0.1, momentum=0.9).init({"w": np.ones(2)})
-        {'step': 0, 'velocity': {'w': array([0., 0.])}}
-        """
-        fresh = {slot: {name: self._fresh(p) for name, p in params.items()} for slot in self._slots}
-        return {"step": 0, **fresh}
-
-    def update(
-        self, params: Mapping[str, Array], grads: Mapping[str, Array], state: State
-    ) -> tuple[Arrays, State]:
-        """The parameters and the state after one step; the arguments stay as they are.
-
-        Raises `ShapeError` where the names of `grads` or `state` are not those of `params`, or a
-        gradient has not the shape of its parameter.
-
-        >>> optimizer = SGD(lr=0.1)
-        >>> params = {"w": np.array([1.0, 2.0])}
-        >>> params, state = optimizer.update(params, {"w": np.ones(2)}, optimizer.init(params))
-        >>> params["w"], state
-        (array([0.9, 1.9]), {'step': 1})
-        """
-        self._check(params, grads, state)
-        grads = self._clipped(grads)
-        lr = self.lr(state["step"]) if callable(self.lr) else self.lr
-        step = state["step"] + 1
-        moved: Arrays = {}
-        after: State = {"step": step, **{slot: {} for slot in self._slots}}
-        for name, p in params.items():
-            g = grads[name]
-            if g.shape != p.shape:
-                raise ShapeError(
-                    f"the gradient of {quoted(name)} has shape {g.shape}, the parameter {p.shape}"
-                )
-            slots = [state[slot][name] for slot in self._slots]
-            moved[name], *slots = self._move(p, g, like(lr, p), step, *slots)
-            for slot, value in zip(self._slots, slots, strict=True):
-                after[slot][name] = value
-        return moved, after
-
-    def _fresh(self, p: Array) -> Array:
-        return np.zeros(np.shape(p), p.dtype)[()]
-
-    def _move(self, p: Array, g: Array, lr: Any, step: Any, *slots: Array) -> tuple[Array, ...]:
-        """The new parameter, then the new slots."""
-        raise NotImplementedError
-
-    def _decayed(self, p: Array, g: Array) -> Array:
-        return g + self.weight_decay * p if self.weight_decay else g
-
-    def _clipped(self, grads: Mapping[str, Array]) -> Mapping[str, Array]:
-        if self.clip_value is not None:
-            grads = clip_value(grads, self.clip_value)
-        return grads if self.clip_norm is None else clip_norm(grads, self.clip_norm)
-
-    def _check(self, params: Mapping[str, Any], grads: Mapping[str, Any], state: State) -> None:
-        if grads.keys() != params.keys():
-            _misnamed("gradients", grads, params)
-        if "step" not in state:
-            raise ValueError(f"the state was not made by {type(self).__name__}.init: no 'step'")
-        for slot in self._slots:
-            if slot not in state:
-                raise ValueError(
-                    f"the state was not made by {type(self).__name__}.init: no '{slot}'"
-                )
-            if state[slot].keys() != params.keys():
-                _misnamed(f"the state's '{slot}'", state[slot], params)
-
-    def __repr__(self) -> str:
-        shown = ", ".join(
-            f"{name}={getattr(value, '__name__', value)}"
-            for name, value in vars(self).items()
-            if not name.startswith("_")
-        )
-        return f"{type(self).__name__}({shown})"
 
 
 class SGD(Optimizer):
@@ -366,10 +266,60 @@ class Adagrad(Optimizer):
         return p - size * (g / (ops.sqrt(total) + self.eps)), total
 
 
-def _misnamed(what: str, given: Mapping[str, Any], params: Mapping[str, Any]) -> None:
-    odd = sorted(given.keys() ^ params.keys())[0]
-    side = "lack" if odd in params else "have no parameter for"
-    raise ShapeError(f"{what} {side} {quoted(odd)}; give one array for each parameter")
+# -- all rows at once -------------------------------------------------------------------------
+
+
+class LBFGS:
+    """Minimises the loss of all rows at once, by curvature that earlier gradients tell.
+
+    For `fit`, which runs SciPy's L-BFGS-B with it: each iteration is an epoch over all rows, of one
+    accepted step and the evaluations of its line search. There is no `update`, for a step asks for
+    further gradients. It ends after `fit`'s epochs (or `max_iter` of them, or `max_eval`
+    evaluations), or where it has converged: every |∂loss/∂p| ≤ `tolerance_grad`, or the loss fell
+    by no more than `tolerance_change` of itself (of 1, if it is smaller). `history_size` is how
+    many pairs of steps and gradients it remembers; `weight_decay` λ adds ½λ·Σp² to what is
+    minimised. `lr` has no say, as the line search finds the length; it is there for code that gives
+    one to every optimiser. Raises `ValueError` for an argument out of range.
+
+    >>> from chainrule import fit, nn
+    >>> model = nn.Sequential(nn.Linear(1, 1), seed=0, dtype=np.float64)
+    >>> X = np.linspace(-1, 1, 20)[:, None]
+    >>> history = fit(model, X, 3 * X + 1, loss="squared_error", optimizer=LBFGS(), epochs=50)
+    >>> history.stopped, model.predict([[2.0]]).round(6)
+    ('converged', array([[7.]]))
+
+    Source: Liu and Nocedal 1989; Byrd, Lu, Nocedal and Zhu 1995 (L-BFGS-B).
+    """
+
+    full_batch = True
+
+    def __init__(
+        self,
+        lr: float = 1.0,
+        max_iter: int | None = None,
+        max_eval: int | None = None,
+        tolerance_grad: float = 1e-7,
+        tolerance_change: float = 1e-9,
+        history_size: int = 10,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.lr = lr
+        self.max_iter = None if max_iter is None else count("max_iter", max_iter)
+        self.max_eval = None if max_eval is None else count("max_eval", max_eval)
+        self.tolerance_grad = at_least(0, "tolerance_grad", tolerance_grad)
+        self.tolerance_change = at_least(0, "tolerance_change", tolerance_change)
+        self.history_size = count("history_size", history_size)
+        self.weight_decay = at_least(0, "weight_decay", weight_decay)
+
+    def init(self, params: Mapping[str, Array]) -> State:
+        """The state before the first iteration: `step` 0. What it remembers does not outlast a run.
+
+        >>> LBFGS().init({"w": np.ones(2)})
+        {'step': 0}
+        """
+        return {"step": 0}
+
+    __repr__ = shown
 
 
 # -- by name ----------------------------------------------------------------------------------
@@ -388,9 +338,12 @@ def get(optimizer: Any) -> Any:
     Adam(lr=0.001, weight_decay=0.0, clip_norm=None, clip_value=None, betas=(0.9, 0.999), eps=1e-08)
     """
     if isinstance(optimizer, str):
-        if optimizer not in OPTIMIZERS:
-            raise unknown("optimizer", optimizer, OPTIMIZERS)
-        return OPTIMIZERS[optimizer]()  # type: ignore[call-arg]
+        known: dict[str, Any] = {**OPTIMIZERS, "lbfgs": LBFGS}
+        if optimizer not in known:
+            raise unknown("optimizer", optimizer, known)
+        return known[optimizer]()
+    if isinstance(optimizer, LBFGS):
+        return optimizer
     if isinstance(optimizer, type) or not all(hasattr(optimizer, x) for x in ("init", "update")):
         raise TypeError(
             f"give an optimizer, as optim.Adam(lr=1e-3), or its name; got {optimizer!r}"

@@ -12,24 +12,26 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from ..errors import ModelFileError, nearest
 from . import layers
 from .base import Layer
+from .embedding import EmbedColumns, segments
 from .module import Module, Shape
 from .sequential import Sequential
 from .tensorfile import (
     MAX_HEADER,
     Header,
     Refusal,
+    demand_room,
     encode,
+    fill,
     open_regular,
     parse,
     read_header,
-    read_tensors,
     write_whole,
 )
 
@@ -53,7 +55,7 @@ def _flag(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e300
+    return type(value) in (int, float) and abs(value) < 1e300  # NaN and ∞ are not
 
 
 def _share(value: Any) -> bool:
@@ -80,6 +82,15 @@ def _lengths(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and 1 <= len(value) <= 32 and all(map(_size, value))
 
 
+def _blocks(value: Any) -> bool:
+    """Blocks of an EmbedColumns: in order and apart, which `_embedded` checks against the width."""
+    if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= 10_000:
+        return False
+    if not all(isinstance(b, (list, tuple)) and len(b) == 3 for b in value):
+        return False
+    return all(type(b[0]) is int and b[0] >= 0 and _size(b[1]) and _size(b[2]) for b in value)
+
+
 _DTYPES = {"float16": "F16", "float32": "F32", "float64": "F64"}
 
 
@@ -101,6 +112,14 @@ def _affine(units: Callable[[Config], int]) -> Callable[[Config], Tensors]:
 
 def _normalised(shape: Callable[[Config], Shape], *names: str) -> Callable[[Config], Tensors]:
     return lambda config: {name: shape(config) for name in ("weight", "bias", *names)}
+
+
+def _embedded(config: Config) -> Tensors:
+    try:
+        segments(config["width"], config["blocks"])
+    except ValueError as error:
+        raise Refusal(f"is altered: {error}") from None
+    return {f"table{k}": (block[1], block[2]) for k, block in enumerate(config["blocks"])}
 
 
 _LINEAR = {"in_features": _size, "bias": _flag, "dtype": _dtype}
@@ -135,6 +154,7 @@ _TABLE = [
         {"normalized_shape": _lengths, "eps": _positive, "dtype": _dtype},
         _normalised(lambda config: tuple(config["normalized_shape"])),
     ),
+    Spec(EmbedColumns, {"width": _size, "blocks": _blocks, "dtype": _dtype}, _embedded),
     Spec(layers.Dropout, {"p": _share}),
     Spec(layers.LeakyReLU, {"negative_slope": _number}),
     Spec(layers.ELU, {"alpha": _number}),
@@ -281,13 +301,12 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     altered, or not a model file of this package.
     """
     path = os.fsdecode(path)
-    with _naming(path):
-        with open_regular(path) as file:
-            header = read_header(file)
-            plan = _plan(header)
-            tensors = read_tensors(file, header)
+    with _naming(path), open_regular(path) as file:
+        header = read_header(file)
+        plan = _plan(header)
+        demand_room(header.entries)
         model = _built(header.document["model"], iter(plan))
-        model.load_state_dict(tensors)
+        _fill(model, file, header)
     model.extra = header.document["extra"]
     return model.reseed(0).eval()
 
@@ -378,6 +397,21 @@ def _built(model: Any, plan: Iterator[Planned]) -> Sequential:
 
 
 def _layer(planned: Planned) -> Layer:
-    """The layer with zeros in place of a draw: `load_state_dict` fills them."""
-    drawn = issubclass(planned.spec.kind, layers.Affine)
-    return planned.spec.kind(**planned.config, **({"init": "zeros"} if drawn else {}))
+    """The layer with zeros in place of a draw: the file's numbers take their place."""
+    kind: Any = planned.spec.kind
+    if not issubclass(kind, layers.Affine):
+        return kind(**planned.config)
+
+    def zeros(rng: object, shape: Shape) -> np.ndarray[Any, Any]:
+        return np.zeros(shape[::-1], planned.config["dtype"]).T  # (in, units), stored transposed
+
+    return kind(**planned.config, init=zeros, bias_init=zeros)
+
+
+def _fill(model: Sequential, file: BinaryIO, header: Header) -> None:
+    """Read every number into its place: nobody else has seen the model yet."""
+    parameters = dict(model.named_parameters())
+    places = {name: parameter.value for name, parameter in parameters.items()}
+    fill(file, header, {**places, **dict(model.named_buffers())})
+    for parameter in parameters.values():
+        parameter.rebind(parameter.value)  # loaded, so that no seed draws it again

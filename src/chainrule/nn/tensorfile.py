@@ -13,18 +13,49 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+__all__ = [
+    "MAX_HEADER",
+    "Entry",
+    "Header",
+    "Refusal",
+    "allocate",
+    "demand_room",
+    "encode",
+    "fill",
+    "in_order",
+    "open_regular",
+    "outline",
+    "parse",
+    "raw_header",
+    "read_header",
+    "read_tensors",
+    "shown",
+    "write_whole",
+]
+
 MAX_HEADER = 10 * 2**20
+MAX_VALUES = 250_000  # in a header: each is an object in memory, many times its text
 MAX_AXES = 32
-ITEM_SIZES = {"F16": 2, "F32": 4, "F64": 8}
-NUMPY_NAMES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
+NUMPY_NAMES = {
+    "BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "U32": "<u4",
+    "I32": "<i4", "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8",
+    "BF16": "<u2",  # as its bits: NumPy has no such number
+}  # fmt: skip
+MODEL_DTYPES = ("F16", "F32", "F64")
 KEY = "chainrule"
 BLANK = "0" * 64
+AN_HOUR = 3600.0
+Array = np.ndarray[Any, Any]
 
 RESAVE = "save the model again, or take an unharmed copy"
 
@@ -55,20 +86,37 @@ class Header(NamedTuple):
 
 def open_regular(path: str) -> BinaryIO:
     """The file, open for reading; folders, devices and pipes are refused before they can block."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise Refusal("is no regular file; give the path of a model file")
-        return open(path, "rb")
+        _demand_regular(os.stat(path).st_mode)  # first: to open a device may do something to it
+        handle = os.open(path, flags)
+        try:
+            _demand_regular(os.fstat(handle).st_mode)  # it may have been exchanged since
+            return os.fdopen(handle, "rb")
+        except BaseException:
+            os.close(handle)
+            raise
     except FileNotFoundError:
         raise Refusal("no such file; check the path") from None
     except OSError as error:
         raise Refusal(f"cannot be read ({error.strerror})") from None
-    except ValueError:  # a NUL in the path
+    except ValueError:  # a NUL in the path, or what no path can hold
         raise Refusal("is not a possible path") from None
 
 
-def read_header(file: BinaryIO) -> Header:
-    """The checked header of a file."""
+def _demand_regular(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise Refusal("is no regular file; give the path of a model file")
+
+
+def read_header(file: BinaryIO, dtypes: Sequence[str] = MODEL_DTYPES) -> Header:
+    """The checked header of a file that `save` wrote; the file is left where its tensors begin."""
+    raw, room = raw_header(file)
+    return parse(raw, room, dtypes)
+
+
+def raw_header(file: BinaryIO) -> tuple[bytes, int]:
+    """The bytes of the header, and how many follow it; no more is read than the file has."""
     size = os.fstat(file.fileno()).st_size
     start = file.read(8)
     if len(start) < 8:
@@ -81,23 +129,30 @@ def read_header(file: BinaryIO) -> Header:
     raw = file.read(length)
     if len(raw) != length:
         raise Refusal(f"is cut short; {RESAVE}")
-    return parse(raw, size - 8 - length)
+    return raw, size - 8 - length
 
 
-def parse(raw: bytes, room: int) -> Header:
+def parse(raw: bytes, room: int, dtypes: Sequence[str] = MODEL_DTYPES) -> Header:
     """The header in `raw`, which must describe exactly the `room` bytes that follow it."""
-    header = strict_json(raw, "header")
-    metadata = header.pop("__metadata__", None)
-    entries = {name: _entry(name, facts, room) for name, facts in header.items()}
-    _demand_every_byte(entries, room)
+    entries, metadata = outline(raw, room, dtypes)
     text = metadata.get(KEY) if isinstance(metadata, dict) and len(metadata) == 1 else None
     if not isinstance(text, str):
         raise Refusal(
-            "was not written by chainrule's save: it has no architecture. Build the model, read the"
-            " tensors with safetensors.numpy.load_file and give them to model.load_state_dict"
+            "was not written by chainrule's save: it has no architecture. If it holds a dense"
+            " network, use chainrule.from_state_dict; else build the model, read the tensors with"
+            " safetensors.numpy.load_file and give them to model.load_state_dict"
         )
-    document = strict_json(text.encode("utf-8", "replace"), "architecture")
+    document = strict_json(text.encode("utf-8", "surrogatepass"), "architecture")
     return Header(raw, entries, document)
+
+
+def outline(raw: bytes, room: int, dtypes: Sequence[str]) -> tuple[dict[str, Entry], Any]:
+    """The tensors of any safetensors file, checked against its length, and its metadata."""
+    header = strict_json(raw, "header")
+    metadata = header.pop("__metadata__", None)
+    entries = {name: _entry(name, facts, room, dtypes) for name, facts in header.items()}
+    _demand_every_byte(entries, room)
+    return entries, metadata
 
 
 def strict_json(raw: bytes, what: str) -> dict[str, Any]:
@@ -105,6 +160,8 @@ def strict_json(raw: bytes, what: str) -> dict[str, Any]:
     try:
         if not raw.startswith(b"{"):
             raise ValueError("no JSON object")
+        if sum(map(raw.count, (b",", b"[", b"{"))) > MAX_VALUES:
+            raise ValueError(f"more than {MAX_VALUES} values")
         text, number = raw.decode("utf-8"), _finite
         found = json.loads(
             text, object_pairs_hook=_unique, parse_constant=number, parse_float=number
@@ -128,14 +185,14 @@ def _finite(text: str) -> float:
     return value
 
 
-def _entry(name: str, facts: Any, room: int) -> Entry:
+def _entry(name: str, facts: Any, room: int, dtypes: Sequence[str]) -> Entry:
     """A tensor's entry, each field of the type and within the bounds that it must have."""
     where = f"is altered: tensor {name[:60]!r} has"
     if not isinstance(facts, dict) or set(facts) != {"dtype", "shape", "data_offsets"}:
         raise Refusal(f"{where} not exactly dtype, shape and data_offsets")
     dtype, shape, offsets = facts["dtype"], facts["shape"], facts["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in ITEM_SIZES:
-        raise Refusal(f"{where} dtype {str(dtype)[:20]!r}; models hold {', '.join(ITEM_SIZES)}")
+    if not isinstance(dtype, str) or dtype not in dtypes:
+        raise Refusal(f"{where} dtype {shown(dtype)}; expected one of {', '.join(dtypes)}")
     if not isinstance(shape, list) or len(shape) > MAX_AXES or not all(map(_natural, shape)):
         raise Refusal(f"{where} an impossible shape")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_natural, offsets)):
@@ -143,9 +200,18 @@ def _entry(name: str, facts: Any, room: int) -> Entry:
     begin, end = offsets
     if begin > end or end > room:
         raise Refusal(f"is cut short: tensor {name[:60]!r} lies outside the file; {RESAVE}")
-    if end - begin != math.prod(shape) * ITEM_SIZES[dtype]:
+    if end - begin != math.prod(shape) * np.dtype(NUMPY_NAMES[dtype]).itemsize:
         raise Refusal(f"{where} {end - begin} bytes, which is not what its shape and dtype need")
     return Entry(dtype, tuple(shape), begin, end)
+
+
+def shown(value: Any) -> str:
+    """A stranger's value in a message: short, and never walked through."""
+    if value is None or isinstance(value, (bool, float)):
+        return repr(value)
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**20 else "a huge number"
+    return repr(value[:20]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _natural(value: Any) -> bool:
@@ -163,35 +229,71 @@ def _demand_every_byte(entries: dict[str, Entry], room: int) -> None:
         raise Refusal(f"is altered: {room - end} bytes follow the last tensor")
 
 
-def read_tensors(file: BinaryIO, header: Header) -> dict[str, np.ndarray[Any, Any]]:
-    """The tensors as views of the bytes read, once their digest has been found right."""
-    room = max((entry.end for entry in header.entries.values()), default=0)
-    body = file.read(room)
-    if len(body) != room:
-        raise Refusal(f"is cut short; {RESAVE}")
+def read_tensors(file: BinaryIO, header: Header) -> dict[str, Array]:
+    """The tensors as arrays of their own, their digest found right."""
+    tensors = allocate(header.entries)
+    fill(file, header, tensors)
+    return tensors
+
+
+def demand_room(entries: Mapping[str, Entry]) -> None:
+    """Refuse more than this machine has before any of it is taken (a file may be sparse)."""
+    needed, there = sum(entry.end - entry.begin for entry in entries.values()), _memory()
+    if needed > there:
+        raise Refusal(f"holds {needed} bytes of tensors; this machine's memory has {there}")
+
+
+def allocate(entries: Mapping[str, Entry]) -> dict[str, Array]:
+    """Room for each tensor, if this machine has it."""
+    demand_room(entries)
+    return {
+        name: np.empty(entry.shape, np.dtype(NUMPY_NAMES[entry.dtype]).newbyteorder("="))
+        for name, entry in entries.items()
+    }
+
+
+def _memory() -> float:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows; a system that does not say
+        return math.inf
+
+
+def fill(file: BinaryIO, header: Header, arrays: Mapping[str, Array]) -> None:
+    """Read the tensors into arrays of their shapes and dtypes, and demand the digest.
+
+    They are filled in place, so that no byte of the file is in memory twice; where the digest is
+    wrong they hold what must not be used.
+    """
     recorded = header.document.get("sha256")
-    if not isinstance(recorded, str) or digest(header.raw, body, recorded) != recorded:
+    found = _begun(header.raw, recorded)
+    for part in in_order(file, header.entries, arrays):
+        found.update(part)
+    if found.hexdigest() != recorded:
         raise Refusal(f"is altered or damaged: its contents do not match its digest; {RESAVE}")
-    return {name: _view(body, entry) for name, entry in header.entries.items()}
 
 
-def _view(body: bytes, entry: Entry) -> np.ndarray[Any, Any]:
-    size = math.prod(entry.shape)
-    return np.frombuffer(body, NUMPY_NAMES[entry.dtype], size, entry.begin).reshape(entry.shape)
+def in_order(
+    file: BinaryIO, entries: Mapping[str, Entry], arrays: Mapping[str, Array]
+) -> Iterator[memoryview]:
+    """Fill each array from the file, as the tensors lie in it, and give its bytes as they lie."""
+    for name in sorted(entries, key=lambda name: entries[name].begin):
+        part = memoryview(arrays[name].reshape(-1).view(np.uint8))
+        if file.readinto(part) != part.nbytes:  # type: ignore[attr-defined]
+            raise Refusal(f"is cut short; {RESAVE}")
+        yield part
+        if sys.byteorder == "big":
+            arrays[name].byteswap(inplace=True)
 
 
-def digest(raw: bytes, body: bytes, recorded: str) -> str | None:
-    """SHA-256 of the file with the recorded digest blanked; None where that is no digest.
+def _begun(raw: bytes, recorded: Any) -> hashlib._Hash:
+    """SHA-256 of the file as far as the header, in which the recorded digest is blanked.
 
     It finds damage, not malice: whoever alters a file on purpose can write a new digest.
     """
-    mark = recorded.encode("utf-8", "replace")
-    if len(mark) != len(BLANK):
-        return None
-    found = hashlib.sha256(len(raw).to_bytes(8, "little"))
-    found.update(raw.replace(mark, BLANK.encode()))
-    found.update(body)
-    return found.hexdigest()
+    mark = recorded.encode("utf-8", "replace") if isinstance(recorded, str) else b""
+    blank = raw.replace(mark, BLANK.encode()) if len(mark) == len(BLANK) else b""
+    return hashlib.sha256(len(raw).to_bytes(8, "little") + blank)
 
 
 # -- writing ----------------------------------------------------------------------------------
@@ -212,33 +314,70 @@ def write_whole(path: str, data: bytes) -> None:
     """Put `data` at `path` whole or not at all: a temporary file beside it, fsync, rename, fsync.
 
     Raises `OSError` naming the path; the old file is then untouched and the temporary one gone.
-    What is there and no regular file (a device, a pipe) is refused: a rename would destroy it.
+    Only where the folder cannot be synced after the rename the new file is in place, which the
+    message says. What is there and no regular file (a device, a pipe) is refused: a rename would
+    destroy it. A process that is killed leaves a hidden file `.NAME.….tmp`; the first save of the
+    same name an hour later removes it.
     """
-    path = os.path.realpath(path)  # through a link, to the file that it stands for
-    mode = _mode(path)
-    if mode is not None and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise OSError(errno.EINVAL, "is no regular file; nothing was changed", path)
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name[:100]}.{os.urandom(6).hex()}.tmp")
     try:
-        _write(temporary, data, mode)
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno is not None:
-            text = f"{error.strerror or error}; nothing was changed"
-            raise OSError(error.errno, text, path) from error
-        raise
-    _sync_folder(folder)
+        target, mode = _target(path)
+        folder, name = os.path.split(target)
+        _sweep(folder, name)
+        temporary = os.path.join(folder, f"{_stem(name)}{os.urandom(6).hex()}.tmp")
+        try:
+            _write(temporary, data, mode)
+            os.replace(temporary, target)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise _naming(error, path, "nothing was changed") from error
+    try:
+        _sync_folder(folder)
+    except OSError as error:
+        note = "the new file is in place, but a power cut might still undo it"
+        raise _naming(error, path, note) from error
 
 
-def _mode(path: str) -> int | None:
-    """The old file's kind and permissions; the new one shall keep them."""
+def _naming(error: OSError, path: str, note: str) -> OSError:
+    return OSError(error.errno or errno.EIO, f"{error.strerror or error}; {note}", path)
+
+
+def _target(path: str) -> tuple[str, int | None]:
+    """The file that a link stands for, and the mode of the old one, which the new one shall keep.
+
+    A disk that cannot say what is there is believed to have something: only "no such file" is new.
+    """
     try:
-        return os.stat(path).st_mode
-    except OSError:
-        return None
+        target = os.path.realpath(path, strict=True)
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        return os.path.realpath(path), None
+    except ValueError:  # a NUL, or what no path can hold
+        raise OSError(errno.EINVAL, "is not a possible path") from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "is no regular file")
+    return target, mode
+
+
+def _stem(name: str) -> str:
+    return f".{name[:50]}."  # 255 bytes hold it and what follows, in any script
+
+
+def _sweep(folder: str, name: str) -> None:
+    """Remove what saves of this name left that were killed, when none can be at work any more."""
+    with suppress(OSError), os.scandir(folder or ".") as found:
+        for entry in found:
+            if _left_over(entry.name, name) and entry.stat(follow_symlinks=False).st_mtime < (
+                time.time() - AN_HOUR
+            ):
+                os.unlink(entry.path)
+
+
+def _left_over(entry: str, name: str) -> bool:
+    rest = entry.removeprefix(_stem(name))
+    return rest != entry and re.fullmatch(r"[0-9a-f]{12}\.tmp", rest) is not None
 
 
 def _write(path: str, data: bytes, mode: int | None) -> None:
@@ -247,7 +386,10 @@ def _write(path: str, data: bytes, mode: int | None) -> None:
     try:
         rest = memoryview(data)
         while rest:
-            rest = rest[os.write(handle, rest[: 2**30]) :]
+            written = os.write(handle, rest[: 2**30])
+            if written < 1:
+                raise OSError(errno.EIO, "the disk takes no more")
+            rest = rest[written:]
         os.fsync(handle)
     finally:
         os.close(handle)
@@ -256,14 +398,16 @@ def _write(path: str, data: bytes, mode: int | None) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    """Make the rename itself safe, where the system can."""
+    """Make the rename itself safe, where the system can and lets us."""
     if os.name == "nt":
         return
-    handle = os.open(folder, os.O_RDONLY)
+    unable = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM)
     try:
-        os.fsync(handle)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+        if error.errno not in unable:
             raise
-    finally:
-        os.close(handle)

@@ -1,7 +1,8 @@
 """Training: data, the loop, and what it leaves."""
 
 from .callbacks import Moment, StopTraining
+from .checkpoint import Checkpoint
 from .fit import fit
 from .history import History
 
-__all__ = ["History", "Moment", "StopTraining", "fit"]
+__all__ = ["Checkpoint", "History", "Moment", "StopTraining", "fit"]

@@ -30,6 +30,7 @@ class Moment:
     step: int  # 1, 2, …, through all epochs
     loss: float  # the step's, before its update
     gradients: dict[str, Array]  # the step's, by parameter name
+    optimizer: Any = None
 
 
 class Callbacks:
@@ -38,7 +39,8 @@ class Callbacks:
     EVENTS = ("on_step", "on_epoch", "on_end")
 
     def __init__(self, callbacks: Iterable[Any]) -> None:
-        several = callbacks if isinstance(callbacks, Iterable) else [callbacks]
+        several = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+        self.all = several
         self.methods: dict[str, list[Any]] = {event: [] for event in self.EVENTS}
         for callback in several:
             found = [event for event in self.EVENTS if callable(getattr(callback, event, None))]

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..nn import losses, optim
 from ..nn.base import count
+from . import checkpoint as checkpoints
 from .callbacks import Callbacks
 from .history import History
 from .inputs import features, frozen, targets, validation, weighable, weights
@@ -45,6 +46,8 @@ def fit(
     threads: int | None = None,
     state: dict[str, Any] | None = None,
     sample_weight: Any = None,
+    checkpoint: Any = None,
+    resume: bool = False,
 ) -> History:
     """Train the model in place: p ← update(p, ∂loss/∂p) for every batch, `epochs` times.
 
@@ -92,9 +95,14 @@ def fit(
     if sample_weight is not None:
         weighable(run.loss)
     X, y, w = _weighed(X, y, weights(model, sample_weight, len(X)))
-    size = len(X) if batch_size is None else min(count("batch_size", batch_size), len(X))
+    size = len(X)
+    if batch_size is not None and not run.full_batch:
+        size = min(count("batch_size", batch_size), len(X))
     held_out = validation(model, run.loss, validation_data)
-    seed = _fresh_seed() if seed is None else count("seed", seed, least=0)
+    keeper = checkpoints.checkpoint(checkpoint)
+    if seed is None:
+        seed = (keeper.seed() if keeper and resume else None) or _fresh_seed()
+    seed = count("seed", seed, least=0)
     if threads is not None:
         threads = count("threads", threads)
     plan = Plan(X, y, size, epochs, bool(shuffle), seed, w)
@@ -106,7 +114,13 @@ def fit(
         max(size, CHUNK),
     )
     told = Callbacks(() if callbacks is None else callbacks)
-    return _train(run, plan, gauges, told, progress, compile, threads)
+    if keeper is None and resume:
+        raise ValueError("resume needs a checkpoint: the folder in which the run is kept")
+    kept = keeper and keeper.begin(checkpoints.identity(run, plan, held_out, told.all), resume)
+    history = History(seed=plan.seed)
+    show = reporter(progress, plan.epochs, plan.steps)
+    loop = Loop(run, plan, gauges, told, show, history, Interrupt(), keeper)
+    return _train(loop, kept, compile, threads)
 
 
 def _weighed(X: Array, y: Array, w: Array | None) -> tuple[Array, Array, Array | None]:
@@ -117,50 +131,54 @@ def _weighed(X: Array, y: Array, w: Array | None) -> tuple[Array, Array, Array |
     return frozen(X[heavy]), frozen(y[heavy]), frozen(w[heavy])
 
 
-def _train(
-    run: Run,
-    plan: Plan,
-    gauges: Gauges,
-    callbacks: Callbacks,
-    progress: bool | None,
-    compile: bool,
-    threads: int | None,
-) -> History:
+def _train(loop: Loop, kept: Any, compile: bool, threads: int | None) -> History:
     """The run between its beginning and its end, whichever way it ends."""
-    history = History(seed=plan.seed)
-    show = reporter(progress, plan.epochs, plan.steps)
-    began = time.perf_counter()
+    run, history = loop.run, loop.history
+    loop.began = time.perf_counter()
     try:
-        with _training_mode(run.model, plan.seed), _interrupts() as interrupt:
-            loop = Loop(run, plan, gauges, callbacks, show, history, interrupt)
+        with _training_mode(run.model, loop.plan.seed), _interrupts(loop.interrupt):
+            if kept is not None:
+                checkpoints.restore(kept, run, history, loop.callbacks.all)
+                loop.began -= kept.document["seconds"]
             try:
-                if compile:
-                    from .native import native  # the compiler is loaded when it is needed
-
-                    loop = native(loop, threads)
-                history.stopped = loop.epochs()
+                if history.stopped != "callback":
+                    history.stopped = _kind(loop, compile, threads).epochs()
+                    loop.save()
             except KeyboardInterrupt:
                 run.finish()
                 history.stopped = "interrupted"
     finally:
-        history.seconds = time.perf_counter() - began
+        history.seconds = time.perf_counter() - loop.began
         history.state = run.state
-        show.close()
-    callbacks.tell("on_end", moment(run, history, max(1, history.epochs)))
+        loop.show.close()
+    run.settle()
+    loop.callbacks.tell("on_end", moment(run, history, max(1, history.epochs)))
     return history
 
 
+def _kind(loop: Loop, compile: bool, threads: int | None) -> Loop:
+    """The loop that runs: interpreted, in machine code, or as the optimiser needs it."""
+    if loop.run.full_batch:
+        from .lbfgs import LBFGSLoop
+
+        return LBFGSLoop(loop, compile=compile, threads=threads)
+    if not compile:
+        return loop
+    from .native import native  # the compiler is loaded when it is needed
+
+    return native(loop, threads)
+
+
 @contextmanager
-def _interrupts() -> Iterator[Interrupt]:
+def _interrupts(interrupt: Interrupt) -> Iterator[None]:
     """Within, Ctrl-C waits for the end of the step, unless somebody else handles it."""
-    interrupt = Interrupt()
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield interrupt
+        yield
         return
     signal.signal(signal.SIGINT, interrupt.press)
     try:
-        yield interrupt
+        yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

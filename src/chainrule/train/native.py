@@ -41,7 +41,7 @@ def native(loop: Loop, threads: int | None = None) -> Loop:
             f"this model trains in NumPy, not in machine code: {error}. With compile=False this is"
             " not said",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         return loop
     history.compiled = "yes"
@@ -54,12 +54,15 @@ class NativeLoop(Loop):
     def __init__(self, loop: Loop, threads: int | None = None) -> None:
         super().__init__(**{name: getattr(loop, name) for name in Loop.__dataclass_fields__})
         told = any(self.callbacks.methods.values())
-        self.step = Step(self.run, self.plan, gradients=told, threads=threads)
+        done = self.history.steps
+        self.step = Step(self.run, self.plan, gradients=told, threads=threads, done=done)
         self.each_step = bool(self.callbacks.methods["on_step"])
         self.each_epoch = bool(self.callbacks.methods["on_epoch"]) or self.gauges.wanted
         self.looks = self.each_step or self.each_epoch
         self.diverged = False
-        self.open: list[Array] = []  # the losses of steps whose epoch is not entered yet
+        # The losses of steps whose epoch is not entered yet.
+        entered = self.history.epochs * self.plan.steps
+        self.open = [np.array(self.history.step_loss[entered:])] if done > entered else []
 
     def epochs(self) -> str | None:
         """Every epoch, in slices that end where somebody in Python wants to look."""
@@ -69,13 +72,17 @@ class NativeLoop(Loop):
             return self._slices()
         finally:
             if not self.diverged:
-                if step.done > self.history.steps >= step.marks[-1].done:
+                if step.marks and step.done > self.history.steps >= step.marks[-1].done:
                     step.rewind(self.history.steps)  # an interrupt came before they were noted
                 step.save()
 
     def _slices(self) -> str | None:
-        plan, step, pace, done = self.plan, self.step, _Pace(self.step.loop.crew.work), 0
-        total = plan.steps * plan.epochs
+        plan, step, pace = self.plan, self.step, _Pace(self.step.loop.crew.work)
+        done, total = step.done, plan.steps * plan.epochs
+        if sum(map(len, self.open)) == plan.steps:  # the run stopped before it closed this epoch
+            self._count(done)
+            if self.looks and (stopped := self.end_of(done // plan.steps)):
+                return stopped
         longest = max(1, ROWS // (1 if plan.whole else plan.size))
         while done < total:
             count = min(pace.steps, longest, total - done)
@@ -91,9 +98,18 @@ class NativeLoop(Loop):
                 step.save_model()
             if stopped := self._looked(done):
                 return stopped
+            if self.checkpoint is not None and self.checkpoint.due:
+                step.save()
+                self.save()
             if self.looks:
                 step.refresh()
         return None
+
+    def end_of(self, epoch: int) -> str | None:
+        """As `Loop.end_of`; averages of weights are in the optimiser's state."""
+        if self.run.averages():
+            self.step.save()
+        return super().end_of(epoch)
 
     def _looked(self, done: int) -> str | None:
         """Whether somebody who looks after a slice ends the run."""

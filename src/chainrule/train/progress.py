@@ -4,18 +4,50 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import quoted
+from .history import History
 
-__all__ = ["Bar", "Lines", "Silent", "reporter"]
+__all__ = ["Bar", "Lines", "Outline", "Several", "Silent", "reporter"]
 
 REFRESH = 0.1  # seconds between two drawings of the bar
 
 
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """What a run will be, as far as a display needs it."""
+
+    epochs: int
+    steps: int  # of an epoch
+    rows: int = 0
+    optimizer: Any = None
+    history: History | None = None  # as it grows; one that goes on begins with what was kept
+
+    def rate(self, step: int) -> float | None:
+        """The learning rate after so many steps; None where the optimiser has none.
+
+        >>> from chainrule import optim
+        >>> Outline(1, 10, optimizer=optim.SGD(lr=optim.cosine(0.5, 10))).rate(5)
+        0.25
+        """
+        lr = getattr(self.optimizer, "lr", None)
+        return float(lr(step) if callable(lr) else lr) if lr is not None else None
+
+
 class Silent:
     """Shows nothing; the others do what they do in its methods."""
+
+    hurried = False  # whether the run was told to stop within a step
+
+    def begin(self, outline: Outline) -> None:
+        """A run is about to begin, or to go on."""
+
+    def hurry(self) -> None:
+        """A second Ctrl-C: the run stops within a step."""
+        self.hurried = True
 
     def step(self, epoch: int, steps: int) -> None:
         """`steps` steps are done, the last of them in this epoch."""
@@ -28,6 +60,33 @@ class Silent:
 
     def close(self) -> None:
         """The run is over, for whatever reason."""
+
+
+class Several(Silent):
+    """Tells each of several what it is told."""
+
+    def __init__(self, parts: Iterable[Silent]) -> None:
+        self.parts = list(parts)
+
+    def begin(self, outline: Outline) -> None:
+        for part in self.parts:
+            part.begin(outline)
+
+    def step(self, epoch: int, steps: int) -> None:
+        for part in self.parts:
+            part.step(epoch, steps)
+
+    def epoch(self, epoch: int, numbers: Mapping[str, float]) -> None:
+        for part in self.parts:
+            part.epoch(epoch, numbers)
+
+    def epochs(self, first: int, losses: Sequence[float]) -> None:
+        for part in self.parts:
+            part.epochs(first, losses)
+
+    def close(self) -> None:
+        for part in self.parts:
+            part.close()
 
 
 class Lines(Silent):
@@ -98,12 +157,24 @@ def shown(numbers: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
 
 
-def reporter(progress: bool | None, epochs: int, steps_per_epoch: int) -> Silent:
+def reporter(
+    progress: bool | Silent | None,
+    epochs: int,
+    steps_per_epoch: int,
+    rows: int = 0,
+    optimizer: Any = None,
+    history: History | None = None,
+) -> Silent:
     """None: a bar if stderr is a terminal, else nothing. True: else lines. False: nothing.
+
+    A `Silent` of the caller's own is told how the run begins, and is what it reports to.
 
     >>> type(reporter(False, 1, 1)).__name__
     'Silent'
     """
+    if isinstance(progress, Silent):
+        progress.begin(Outline(epochs, steps_per_epoch, rows, optimizer, history))
+        return progress
     if progress is not None and not isinstance(progress, bool):
         raise ValueError(f"progress must be None, True or False, got {quoted(progress)}")
     if progress is False:

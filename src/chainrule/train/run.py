@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +98,9 @@ class Run:
             raise ValueError(f"{type(model).__name__} has no parameters to train")
         self.wanted = frozenset(self.parameters.values())
         self.state = optimizer.init(self.values()) if state is None else state
+        self.full_batch = bool(getattr(optimizer, "full_batch", False))
+        # A method that keeps its memory to itself is gone on with by doing the same again.
+        self.beginning = self.values() if self.full_batch else {}
         self.has_buffers = any(True for _ in model.named_buffers())
         self.gradients: dict[str, Array] = {}
         self.earlier: dict[str, Array] = {}  # the values of the last step with a finite loss
@@ -139,6 +144,27 @@ class Run:
             return False
         self._restore(self.earlier)
         return True
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the model has the averages of its weights, where the optimiser keeps them."""
+        averages = self.averages()
+        before = self.values()
+        self._restore(averages)
+        try:
+            yield
+        finally:
+            if averages:
+                self._restore(before)
+
+    def averages(self) -> dict[str, Array]:
+        """The weights that the run is judged by and ends with, where they are others."""
+        found = getattr(self.optimizer, "averages", None)
+        return (found(self.state) or {}) if found is not None else {}
+
+    def settle(self) -> None:
+        """Give the model the weights that the run ends with."""
+        self._restore(self.averages())
 
     def values(self) -> dict[str, Array]:
         """The parameters' values by name."""
@@ -207,18 +233,25 @@ class Loop:
     show: Silent
     history: History
     interrupt: Interrupt
+    checkpoint: Any = None
+    began: float = 0.0  # what `time.perf_counter` said then
 
     def epochs(self) -> str | None:
-        """Every epoch."""
-        for epoch in range(1, self.plan.epochs + 1):
+        """Every epoch from where the history ends."""
+        for epoch in range(self.history.epochs + 1, self.plan.epochs + 1):
             if stopped := self.steps(epoch) or self.end_of(epoch):
                 return stopped
+            self.keep()
         return None
 
     def steps(self, epoch: int) -> str | None:
-        """Every batch of an epoch, and its mean loss over rows."""
-        run, history, total, stopped = self.run, self.history, 0.0, None
-        for X, y, weights in self.plan.batches(epoch):
+        """Every batch of an epoch that is not done yet, and its mean loss over rows."""
+        run, history, plan, stopped = self.run, self.history, self.plan, None
+        done = history.steps - (epoch - 1) * plan.steps
+        total = 0.0
+        for k, value in enumerate(history.step_loss[history.steps - done :]):
+            total += value * min(plan.size, len(plan.X) - k * plan.size)
+        for X, y, weights in plan.batches(epoch, done):
             value = run.step(X, y, weights)
             if not math.isfinite(value):
                 raise diverged(run, f"the loss is {value}", history.steps + 1, epoch)
@@ -227,6 +260,7 @@ class Loop:
             self.show.step(epoch, history.steps)
             if stopped := self.asked("on_step", epoch):
                 break
+            self.keep()
         if run.went_wrong():
             raise diverged(run, "a parameter is not finite", history.steps, epoch)
         if stopped is None:
@@ -235,9 +269,21 @@ class Loop:
 
     def end_of(self, epoch: int) -> str | None:
         """What an epoch is measured by, and who is told."""
-        self.gauges.read(self.history)
-        self.show.epoch(epoch, self.history.last())
-        return self.asked("on_epoch", epoch)
+        with self.run.averaged():
+            self.gauges.read(self.history)
+            self.show.epoch(epoch, self.history.last())
+            return self.asked("on_epoch", epoch)
+
+    def keep(self) -> None:
+        """Save a checkpoint where one is due."""
+        if self.checkpoint is not None and self.checkpoint.due:
+            self.save()
+
+    def save(self) -> None:
+        """Save a checkpoint, if there shall be any."""
+        if self.checkpoint is not None:
+            seconds = time.perf_counter() - self.began
+            self.checkpoint.save(self.run, self.history, self.callbacks.all, seconds)
 
     def asked(self, event: str, epoch: int) -> str | None:
         """Whether a callback or Ctrl-C ends the run."""
@@ -251,7 +297,7 @@ class Loop:
 def moment(run: Run, history: History, epoch: int) -> Moment:
     """What callbacks are told after the step that the history ends with."""
     last = history.step_loss[-1] if history.step_loss else math.nan
-    return Moment(run.model, history, epoch, history.steps, last, run.gradients)
+    return Moment(run.model, history, epoch, history.steps, last, run.gradients, run.optimizer)
 
 
 def diverged(run: Run, what: str, step: int, epoch: int) -> GradientError:

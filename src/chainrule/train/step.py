@@ -61,7 +61,9 @@ class Step:
     are older.
     """
 
-    def __init__(self, run: Run, plan: Plan, gradients: bool, threads: int | None = None) -> None:
+    def __init__(
+        self, run: Run, plan: Plan, gradients: bool, threads: int | None = None, done: int = 0
+    ) -> None:
         self.threads = threads
         self.trained, self.plan, self.gradients = run, plan, gradients
         self.names = list(run.parameters)
@@ -71,8 +73,8 @@ class Step:
             not isinstance(run.state[slot], dict) for slot in self.slots
         ):
             raise CompileError("the optimizer is not one of chainrule.optim")
-        self.base = int(run.state["step"])
-        self.done, self.ahead = 0, False
+        self.base = int(run.state["step"]) - done
+        self.done, self.ahead = done, False
         self.orders = Orders(plan)
         self.marks: list[_Mark] = []
         self.drawn: dict[Dropout, int] = {}  # the layers' counters at the run's start

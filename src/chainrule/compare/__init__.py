@@ -1,0 +1,1 @@
+"""Comparisons by experiment: transfer functions × losses × seeds, trained side by side."""

@@ -1,0 +1,132 @@
+"""scikit-learn's solvers as optimisers of `optim`, where their arithmetic is another than ours."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from ..circuit import vocabulary as ops
+from ..errors import quoted, unknown
+from ..nn import optim
+from ..nn.schedules import Array, like
+
+__all__ = ["ADJUSTED", "SCHEDULES", "Descent", "UncorrectedAdam", "is_lbfgs", "optimizer"]
+
+ADJUSTED = ("invscaling", "adaptive")  # learning rates that are set between epochs
+SCHEDULES = ("cosine", "one_cycle")  # learning rates that are functions of the step
+NAMES = ("lbfgs", *optim.OPTIMIZERS)
+
+
+class Descent(optim.SGD):
+    """v ← μ·v + lr·g;  p ← p − v. With nesterov=True: p ← p − (μ·v + lr·g).
+
+    SGD whose velocity holds the learning rate, as scikit-learn's does: the two differ only after
+    the rate has changed. μ may be 1.
+    """
+
+    def __init__(self, lr: Any, momentum: float, nesterov: bool, **bounds: Any) -> None:
+        super().__init__(lr, **bounds)
+        self.momentum, self.nesterov = float(momentum), bool(nesterov)
+        self._slots = ("velocity",) if momentum else ()
+
+    def _move(self, p: Array, g: Array, lr: Any, step: Any, *slots: Array) -> tuple[Array, ...]:
+        g = self._decayed(p, g)
+        if not slots:
+            return (p - lr * g,)
+        v = self.momentum * slots[0] + lr * g
+        return p - (self.momentum * v + lr * g if self.nesterov else v), v
+
+
+class UncorrectedAdam(optim.Adam):
+    """p ← p − lrₜ·m/(√v + ε) with lrₜ = lr·√(1 − β₂ᵗ)/(1 − β₁ᵗ): ε meets the uncorrected √v.
+
+    Adam as scikit-learn has it, and as the end of section 2 of the paper proposes.
+    """
+
+    def _descended(
+        self, p: Array, g: Array, lr: Any, step: Any, m: Array, v: Array
+    ) -> tuple[Array, ...]:
+        b1, b2 = self.betas
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * (g * g)
+        size = lr * like((1 - b2**step) ** 0.5, p) / like(1 - b1**step, p)
+        return p - size * m / (ops.sqrt(v) + self.eps), m, v
+
+
+def is_lbfgs(solver: Any) -> bool:
+    """Whether a solver takes all rows at once, and so knows no `partial_fit`."""
+    return solver == "lbfgs" or bool(getattr(solver, "full_batch", False))
+
+
+def optimizer(estimator: Any, rate: float | None, steps: int) -> Any:
+    """The optimiser that an estimator's parameters describe.
+
+    `rate` is the learning rate that an earlier call has come to, or None; `steps` are the updates
+    of an epoch. A made optimiser is copied: its own learning rate counts, and its clipping.
+    """
+    own = estimator
+    if not isinstance(own.solver, str):
+        made = copy.deepcopy(optim.get(own.solver))
+        if rate is not None:
+            made.lr = rate
+        return made
+    if own.solver == "lbfgs":
+        return optim.LBFGS(
+            max_eval=own.max_fun, tolerance_grad=own.tol, tolerance_change=FACTR,
+            weight_decay=own.weight_decay or 0.0,
+        )  # fmt: skip
+    lr = own.learning_rate_init if rate is None else rate
+    if rate is None and (callable(own.learning_rate) or own.learning_rate in SCHEDULES):
+        lr = _schedule(own, steps)
+    bounds = {"clip_norm": own.clip_norm, "clip_value": own.clip_value}
+    if own.weight_decay is not None:
+        bounds["weight_decay"] = own.weight_decay
+    return _named(own, lr, bounds)
+
+
+FACTR = 2.220446049250313e-09  # SciPy's own, which scikit-learn leaves as it is
+
+
+def _named(own: Any, lr: Any, bounds: dict[str, Any]) -> Any:
+    betas = (own.beta_1, own.beta_2)
+    if own.solver == "sgd":
+        return Descent(lr, own.momentum, own.nesterovs_momentum, **bounds)
+    if own.solver == "adam":
+        return UncorrectedAdam(lr, betas, own.epsilon, **bounds)
+    if own.solver == "adamw":
+        return optim.AdamW(lr, betas, own.epsilon, **bounds)
+    if own.solver not in optim.OPTIMIZERS:
+        raise unknown("solver", own.solver, NAMES)
+    return optim.OPTIMIZERS[own.solver](lr, **bounds)  # type: ignore[arg-type]
+
+
+def _schedule(own: Any, steps: int) -> Any:
+    """A function of the number of updates; the named ones span `max_iter` epochs."""
+    if callable(own.learning_rate):
+        return own.learning_rate
+    made = getattr(optim, own.learning_rate)
+    return made(own.learning_rate_init, own.max_iter * steps)
+
+
+def check(own: Any) -> None:
+    """Refuse a solver or a learning rate that is not known."""
+    if isinstance(own.solver, str) and own.solver not in NAMES:
+        raise unknown("solver", own.solver, NAMES)
+    known = ("constant", *ADJUSTED, *SCHEDULES)
+    if isinstance(own.learning_rate, str) and own.learning_rate not in known:
+        raise unknown("learning_rate", own.learning_rate, known)
+    if not isinstance(own.learning_rate, str) and not callable(own.learning_rate):
+        raise ValueError(
+            f"learning_rate must be a word ({', '.join(known)}) or a schedule of optim, got"
+            f" {quoted(own.learning_rate)}; a number goes into learning_rate_init"
+        )
+
+
+def adjusts(own: Any) -> str:
+    """The rule that sets the learning rate between epochs, or "constant".
+
+    As in scikit-learn, Adam and L-BFGS take no notice of `learning_rate="adaptive"` and
+    "invscaling"; the other solvers do.
+    """
+    free = own.solver == "adam" or is_lbfgs(own.solver)
+    return own.learning_rate if own.learning_rate in ADJUSTED and not free else "constant"

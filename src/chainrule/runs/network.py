@@ -1,0 +1,86 @@
+"""What settings build: the network, its loss, and the optimiser with its schedule."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..nn import Sequential, layers, losses, optim, schedules
+
+if TYPE_CHECKING:
+    from .config import Settings
+
+__all__ = ["ACTIVATIONS", "LOSSES", "SCHEDULES", "loss", "network", "optimizer"]
+
+ACTIVATIONS: dict[str, type[layers.Module]] = {
+    "relu": layers.ReLU,
+    "tanh": layers.Tanh,
+    "sigmoid": layers.Sigmoid,
+    "leaky_relu": layers.LeakyReLU,
+    "elu": layers.ELU,
+    "selu": layers.SELU,
+    "gelu": layers.GELU,
+    "silu": layers.SiLU,
+    "softplus": layers.Softplus,
+}
+# σ and tanh keep the variance with Glorot's draw, the rectifiers with He's, SELU with LeCun's.
+_INITIALISERS = {"tanh": "glorot_uniform", "sigmoid": "glorot_uniform", "selu": "lecun_normal"}
+
+LOSSES = {  # by task; the first is the default
+    "classification": ("softmax_cross_entropy", "logistic"),
+    "regression": ("squared_error", "mean_squared_error", "absolute_error", "huber"),
+}
+SCHEDULES = ("cosine", "constant", "step", "one-cycle", "plateau")
+
+
+def network(inputs: int, outputs: int, settings: Settings, *first: Any) -> Sequential:
+    """A dense network: hidden layers with their activation, and a linear output layer.
+
+    `first` are layers before it that make `inputs` features of a row, as an embedding does.
+    """
+    stack: list[Any] = list(first)
+    hidden = settings.hidden or ()
+    for units, name in zip(hidden, settings.activations(len(hidden)), strict=True):
+        init = settings.init or _INITIALISERS.get(name, "he_uniform")
+        stack.append(layers.Linear(inputs, units, init=init, dtype=settings.dtype))
+        if settings.batch_norm:
+            stack.append(layers.BatchNorm1d(units, dtype=settings.dtype))
+        stack.append(ACTIVATIONS[name]())
+        if settings.dropout:
+            stack.append(layers.Dropout(settings.dropout))
+        inputs = units
+    last = layers.Linear(inputs, outputs, dtype=settings.dtype)
+    return Sequential(*stack, last, seed=settings.seed)
+
+
+def loss(settings: Settings) -> Any:
+    """The loss by name, with label smoothing where it is asked for."""
+    found = losses.get(settings.loss or "")
+    if not settings.label_smoothing:
+        return found
+    return partial(found, label_smoothing=settings.label_smoothing)
+
+
+def optimizer(settings: Settings, steps: int) -> Any:
+    """The optimiser by name, for so many updates; wrapped where steps are gathered or averaged."""
+    options: dict[str, Any] = {
+        name: value
+        for name in ("momentum", "weight_decay", "clip_norm", "clip_value")
+        if (value := getattr(settings, name))
+    }
+    made: Any = optim.OPTIMIZERS[settings.optimizer](lr=_rate(settings, steps), **options)
+    if settings.accumulate > 1:
+        made = optim.Accumulate(made, settings.accumulate)
+    return optim.EMA(made, decay=settings.ema) if settings.ema else made
+
+
+def _rate(settings: Settings, steps: int) -> Any:
+    """The learning rate: a number, or a function of the updates made before."""
+    lr: Any = settings.lr
+    if settings.schedule == "cosine":
+        return schedules.cosine(lr, steps)
+    if settings.schedule == "step":  # two falls to a tenth, at a third and at two thirds
+        return schedules.steps(lr, every=max(1, -(-steps // 3)))
+    if settings.schedule == "one-cycle":
+        return optim.one_cycle(lr, steps)
+    return lr

@@ -1,0 +1,374 @@
+"""Checkpoints: a run kept on disk while it lasts, and gone on with to the bit.
+
+Two files take turns, so that the last good checkpoint is there whatever happens to the next: each
+is written beside its place, forced to the disk and renamed. They hold tensors and JSON in the
+format of model files, and reading one executes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, ModelFileError, listed
+from ..nn.optim import Optimizer
+from ..nn.tensorfile import Refusal, encode, open_regular, read_header, read_tensors, write_whole
+from .history import History
+from .run import Plan, Run
+
+__all__ = ["Checkpoint", "Kept", "checkpoint"]
+
+Array = Any
+FORMAT = 1
+NAMES = ("checkpoint-0.safetensors", "checkpoint-1.safetensors")
+STORABLE = ("float16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a checkpoint holds: a document of plain values, and arrays by name."""
+
+    document: dict[str, Any]
+    arrays: dict[str, Array]
+
+    def under(self, prefix: str) -> dict[str, Array]:
+        """The arrays whose names begin with `prefix.`, by the rest of their names."""
+        start = len(prefix) + 1
+        return {k[start:]: v for k, v in self.arrays.items() if k.startswith(prefix + ".")}
+
+
+class Checkpoint:
+    """A folder in which `fit` keeps a run: every `every` seconds, at its end, and when it is
+    interrupted.
+
+    `fit(…, checkpoint=folder, resume=True)` goes on from there with the same bits as if it had
+    never stopped: weights, optimiser state, dropout, order of rows, history, callbacks that have
+    `state_dict`. The folder is made where it is missing. A save that fails (a full disk) is warned
+    about and kept as `error`; training goes on, and the last good checkpoint stays.
+
+    Raises `ValueError` for an `every` below 0 and, when the run begins, `DataError` where a run of
+    other data, another model or other settings is kept there, or `resume` was not asked for.
+
+    >>> import tempfile, numpy as np, chainrule as cr
+    >>> folder, X = tempfile.mkdtemp(), np.linspace(-1, 1, 64)[:, None]
+    >>> def run(epochs, **keywords):
+    ...     model = cr.nn.Sequential(cr.nn.Linear(1, 4), cr.nn.Tanh(), cr.nn.Linear(4, 1), seed=0)
+    ...     return cr.fit(model, X, X**2, loss="squared_error", epochs=epochs, **keywords)
+    >>> run(3, checkpoint=folder).epochs
+    3
+    >>> run(9, checkpoint=folder, resume=True).loss == run(9).loss
+    True
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], every: float = 10.0) -> None:
+        if not isinstance(every, (int, float)) or not every >= 0:
+            raise ValueError(f"every must be a number of seconds from 0 on, got {every!r}")
+        self.folder, self.every = os.fsdecode(folder), float(every)
+        self.error: OSError | None = None
+        self._number, self._saved = 0, -math.inf
+        self._identity: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({self.folder!r}, every={self.every:g})"
+
+    # -- a run's beginning --------------------------------------------------------------------
+
+    def begin(self, identity: dict[str, Any], resume: bool) -> Kept | None:
+        """What is kept of the run with this identity, if it is to go on; None for a fresh start."""
+        self._identity, self._saved, self.error = identity, time.monotonic(), None
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+        except FileExistsError:
+            raise DataError(
+                f"{self.folder!r} is a file; a checkpoint needs a folder of its own"
+            ) from None
+        found = self.newest()
+        if found is None:
+            return None
+        if not resume:
+            raise DataError(
+                f"{self.folder!r} holds the checkpoint of an earlier run; pass resume=True to go on"
+                " with it, or choose another folder"
+            )
+        _demand_same(found.document["identity"], identity, self.folder)
+        self._number = found.document["number"]
+        return found
+
+    def newest(self) -> Kept | None:
+        """The last good checkpoint in the folder, None where there is none.
+
+        Raises `ModelFileError` where there are checkpoints but none can be read.
+        """
+        good, faults = [], []
+        for path in self.paths():
+            try:
+                good.append(_read(path))
+            except Refusal as refusal:
+                faults.append(f"{path!r} {refusal}")
+        if faults and not good:
+            raise ModelFileError(
+                f"no checkpoint can be read: {'; '.join(faults)}. Remove the folder to start afresh"
+            )
+        return max(good, key=lambda kept: kept.document["number"], default=None)
+
+    def seed(self) -> int | None:
+        """The seed of the run that is kept, for one that was left to chance."""
+        found = self.newest()
+        return None if found is None else int(found.document["identity"]["seed"])
+
+    def paths(self) -> list[str]:
+        """The checkpoint files that exist."""
+        paths = [os.path.join(self.folder, name) for name in NAMES]
+        return [path for path in paths if os.path.lexists(path)]
+
+    # -- while it lasts -----------------------------------------------------------------------
+
+    @property
+    def due(self) -> bool:
+        """Whether the last save is old enough."""
+        return time.monotonic() - self._saved >= self.every
+
+    def save(self, run: Run, history: History, callbacks: Iterable[Any], seconds: float) -> None:
+        """Keep the run as it is; a failure is warned about, and the last good one stays."""
+        number = self._number + 1
+        document, arrays = _described(run, history, callbacks, seconds)
+        document = {"format": FORMAT, "number": number, "identity": self._identity, **document}
+        path = os.path.join(self.folder, NAMES[number % 2])
+        try:
+            write_whole(path, encode(arrays, document))
+        except OSError as error:
+            if self.error is None:
+                warnings.warn(
+                    f"the checkpoint was not saved ({error.strerror or error}: {path}); training"
+                    " goes on, and the last good one stays",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            self.error = error
+        else:
+            self._number, self.error = number, None
+        self._saved = time.monotonic()
+
+
+def checkpoint(given: Any) -> Checkpoint | None:
+    """The checkpoint that `fit` was given: one, a folder's path, or None."""
+    if given is None or isinstance(given, Checkpoint):
+        return given
+    if isinstance(given, (str, os.PathLike)):
+        return Checkpoint(given)
+    raise TypeError(f"checkpoint must be a folder's path or a Checkpoint, got {given!r}")
+
+
+# -- what makes a run the same run ---------------------------------------------------------------
+
+
+def identity(run: Run, plan: Plan, held_out: Any, callbacks: Iterable[Any]) -> dict[str, Any]:
+    """What must be equal for a run to go on; the number of epochs may grow."""
+    return {
+        "data": digest([plan.X, plan.y, plan.weights]),
+        "validation data": digest(held_out or []),
+        "model": repr(run.model),
+        "parameters": {k: [p.dtype.name, *p.shape] for k, p in run.model.named_parameters()},
+        "loss": _named(run.loss),
+        "optimizer": _settings(run.optimizer),
+        "batch_size": plan.size,
+        "shuffle": plan.shuffle,
+        "seed": plan.seed,
+        "callbacks": [type(callback).__name__ for callback in callbacks],
+    }
+
+
+def digest(arrays: Iterable[Array | None]) -> str:
+    """A digest of arrays: of their shapes, dtypes and bytes."""
+    found = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        if array is None:
+            found.update(b"none")
+            continue
+        found.update(f"{array.dtype.str}{array.shape}".encode())
+        for start in range(0, len(array), 1 << 14):  # a memory map stays on disk
+            found.update(np.ascontiguousarray(array[start : start + (1 << 14)]).data)
+    return found.hexdigest()
+
+
+def _settings(optimizer: Any) -> str:
+    plain = {k: _named(v) for k, v in sorted(vars(optimizer).items())}
+    return f"{type(optimizer).__name__}({', '.join(f'{k}={v}' for k, v in plain.items())})"
+
+
+def _named(value: Any, depth: int = 3) -> str:
+    """A setting in words: a function by its name and the plain values that it closes over."""
+    if isinstance(value, functools.partial):
+        given = sorted(value.keywords.items())
+        return f"{_named(value.func)}{[*map(repr, value.args)]}{given}"
+    if isinstance(value, FunctionType):
+        held = [cell.cell_contents for cell in value.__closure__ or ()] if depth else []
+        shown = [repr(v) for v in held if isinstance(v, (bool, int, float, str))]
+        shown += [_named(v, depth - 1) for v in held if isinstance(v, FunctionType)]
+        return f"{value.__module__}.{value.__qualname__}({', '.join(shown)})"
+    if isinstance(value, Optimizer):
+        return _settings(value)
+    plain = value is None or isinstance(value, (bool, int, float, str, tuple))
+    return repr(value) if plain else type(value).__name__
+
+
+def _demand_same(kept: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> None:
+    changed = [name for name in now if kept.get(name) != now[name]]
+    if not changed:
+        return
+    small = [k for k in changed if isinstance(now[k], (int, bool)) or k in ("loss", "optimizer")]
+    detail = f" ({small[0]} was {kept.get(small[0])}, is {now[small[0]]})" if small else ""
+    raise DataError(
+        f"the run kept in {folder!r} had other settings: {listed(changed)} differ{detail}; give the"
+        " same to go on with it, or choose another folder"
+    )
+
+
+# -- contents ------------------------------------------------------------------------------------
+
+
+def _described(
+    run: Run, history: History, callbacks: Iterable[Any], seconds: float
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The state of a run as a document and arrays."""
+    arrays: dict[str, Array] = {f"model.{k}": v for k, v in run.values().items()}
+    arrays.update({f"buffer.{k}": v for k, v in run.model.named_buffers()})
+    arrays.update({f"beginning.{k}": v for k, v in run.beginning.items()})
+    for slot, values in run.state.items():
+        if isinstance(values, dict):
+            arrays.update({f"state.{slot}.{k}": v for k, v in values.items()})
+    columns = {"loss": history.loss, "step_loss": history.step_loss, "val_loss": history.val_loss}
+    columns.update({f"metrics.{k}": v for k, v in history.metrics.items()})
+    arrays.update({f"history.{k}": np.array(v, np.float64) for k, v in columns.items()})
+    told = []
+    for k, callback in enumerate(callbacks):
+        plain, own = _remembered(callback)
+        told.append(plain)
+        arrays.update({f"callback.{k}.{name}": v for name, v in own.items()})
+    lr = getattr(run.optimizer, "lr", None)
+    document = {
+        "step": int(run.state.get("step", 0)),
+        "slots": [slot for slot in run.state if slot != "step"],
+        "metrics": list(history.metrics),
+        "stopped": history.stopped,
+        "seconds": seconds,
+        "lr": float(lr) if isinstance(lr, (int, float)) else None,
+        "random": [[str(m.seed), m.number, int(m.step)] for m in _random(run)],
+        "callbacks": told,
+    }
+    return document, {k: np.array(v, order="C") for k, v in arrays.items()}
+
+
+def _random(run: Run) -> list[Any]:
+    """The layers that draw random numbers."""
+    return [module for module in run.model.modules() if hasattr(module, "restart")]
+
+
+def _remembered(callback: Any) -> tuple[Any, dict[str, Array]]:
+    """A callback's memory: plain values, and its arrays of floats by name."""
+    if not hasattr(callback, "state_dict"):
+        return None, {}
+    arrays: dict[str, Array] = {}
+    return _without_arrays(callback.state_dict(), arrays), arrays
+
+
+def _without_arrays(value: Any, arrays: dict[str, Array]) -> Any:
+    """The value as JSON holds it, with its arrays and odd floats put aside by number."""
+    if isinstance(value, dict):
+        return {"dict": [[str(k), _without_arrays(v, arrays)] for k, v in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return {"list": [_without_arrays(v, arrays) for v in value]}
+    if isinstance(value, np.ndarray) and value.dtype.name in STORABLE:
+        arrays[name := str(len(arrays))] = value
+        return {"array": name}
+    if isinstance(value, (np.ndarray, np.generic)):
+        if value.ndim:
+            return {"numbers": [value.dtype.str, list(value.shape), value.ravel().tolist()]}
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    raise TypeError(
+        f"a callback's state_dict holds a {type(value).__name__}, which a checkpoint cannot; use"
+        " numbers, strings, lists, dicts and arrays"
+    )
+
+
+def _with_arrays(value: Any, arrays: Mapping[str, Array]) -> Any:
+    """What `_without_arrays` took apart."""
+    if not isinstance(value, dict):
+        return value
+    ((kind, held),) = value.items()
+    if kind == "dict":
+        return {k: _with_arrays(v, arrays) for k, v in held}
+    if kind == "list":
+        return [_with_arrays(v, arrays) for v in held]
+    if kind == "array":
+        return arrays[held].copy()
+    if kind == "numbers":
+        return np.array(held[2], held[0]).reshape(held[1])
+    return float(held)
+
+
+# -- going on ------------------------------------------------------------------------------------
+
+
+def restore(kept: Kept, run: Run, history: History, callbacks: Iterable[Any]) -> None:
+    """Put the run, its history and its callbacks back to where they were."""
+    try:
+        _restore(kept, run, history, callbacks)
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise ModelFileError(
+            f"the checkpoint is damaged or was altered ({type(error).__name__}: {error}); remove"
+            " its folder to start afresh"
+        ) from None
+
+
+def _restore(kept: Kept, run: Run, history: History, callbacks: Iterable[Any]) -> None:
+    document = kept.document
+    if run.full_batch:
+        run.model.load_state_dict({**kept.under("beginning"), **kept.under("buffer")})
+        return
+    run.model.load_state_dict({**kept.under("model"), **kept.under("buffer")})
+    run.state = {
+        "step": document["step"],
+        **{
+            slot: {k: v.copy()[()] for k, v in kept.under(f"state.{slot}").items()}
+            for slot in document["slots"]
+        },
+    }
+    if document["lr"] is not None:
+        run.optimizer.lr = document["lr"]
+    for module, (seed, number, step) in zip(_random(run), document["random"], strict=True):
+        module.restart(int(seed), number, step)
+    columns = kept.under("history")
+    history.loss, history.step_loss = columns["loss"], columns["step_loss"]
+    history.val_loss = columns["val_loss"].tolist()
+    history.metrics = {name: columns[f"metrics.{name}"].tolist() for name in document["metrics"]}
+    history.stopped = document["stopped"]
+    for k, (callback, plain) in enumerate(zip(callbacks, document["callbacks"], strict=True)):
+        if plain is not None:
+            callback.load_state_dict(_with_arrays(plain, kept.under(f"callback.{k}")))
+
+
+def _read(path: str) -> Kept:
+    """A checkpoint file that is whole and ours; `Refusal` says why another is not."""
+    with open_regular(path) as file:
+        header = read_header(file)
+        arrays = read_tensors(file, header)
+    document = header.document
+    wanted = {"format", "number", "identity", "step", "slots", "metrics", "stopped", "seconds"}
+    if document.get("format") != FORMAT or not wanted <= document.keys():
+        raise Refusal("is no checkpoint, or one of another version of chainrule")
+    return Kept(document, arrays)

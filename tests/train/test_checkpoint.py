@@ -1,0 +1,279 @@
+"""A run that stops anywhere goes on to the same bits; what is kept is whole or refused."""
+
+import errno
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import chainrule as cr
+from chainrule import nn, optim
+from chainrule.errors import DataError, ModelFileError
+from chainrule.train import Checkpoint
+from chainrule.train.checkpoint import NAMES
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(101, 5)).astype(np.float32)
+Y = RNG.integers(0, 3, 101)
+WEIGHTS = RNG.random(101)
+
+
+class Interrupts:
+    """Presses Ctrl-C during one step."""
+
+    def __init__(self, at=0):
+        self.at = at
+
+    def on_step(self, moment):
+        if moment.step == self.at:
+            signal.raise_signal(signal.SIGINT)
+
+
+class Remembers:
+    """A callback with a memory: what it has seen, in plain values and arrays."""
+
+    def __init__(self):
+        self.seen, self.total, self.best = [], np.zeros(2), float("inf")
+
+    def on_epoch(self, moment):
+        self.seen.append(moment.epoch)
+        self.total = self.total + np.array([moment.loss, 1.0])
+        self.best = min(self.best, moment.loss)
+
+    def state_dict(self):
+        return {
+            "seen": self.seen, "total": self.total, "best": self.best, "count": np.arange(3),
+            "odd": float("nan"), "none": None, "text": "ä",
+        }  # fmt: skip
+
+    def load_state_dict(self, state):
+        assert state["text"] == "ä"
+        assert state["none"] is None
+        assert np.isnan(state["odd"])
+        assert state["count"].dtype == np.int64
+        self.seen, self.total, self.best = state["seen"], state["total"], state["best"]
+
+
+def network():
+    layers = nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 3)
+    return nn.Sequential(*layers, seed=1)
+
+
+def train(model=None, *, optimizer=None, measured=True, **changes):
+    model = model or network()
+    given_ = {
+        "loss": "softmax_cross_entropy", "optimizer": optimizer or optim.Adam(lr=0.01),
+        "epochs": 5, "batch_size": 16, "sample_weight": WEIGHTS, "progress": False,
+    }  # fmt: skip
+    if measured:
+        given_ |= {"validation_data": (X, Y), "metrics": ["accuracy"]}
+    return model, cr.fit(model, changes.pop("X", X), changes.pop("y", Y), **{**given_, **changes})
+
+
+def assert_same(one, other):
+    (model, history), (twin, again) = one, other
+    for name, value in model.state_dict().items():
+        assert value.tobytes() == twin.state_dict()[name].tobytes(), name
+    assert history.step_loss == again.step_loss
+    assert history.columns() == again.columns()
+    assert history.state["step"] == again.state["step"]
+    for slot in [slot for slot in history.state if slot != "step"]:
+        for name, value in history.state[slot].items():
+            assert value.tobytes() == again.state[slot][name].tobytes(), (slot, name)
+
+
+RULES = {
+    "adam": lambda: optim.Adam(lr=0.01),
+    "momentum with a schedule": lambda: optim.SGD(lr=optim.cosine(0.1, 35), momentum=0.9),
+    "averages": lambda: optim.EMA(optim.Adam(lr=0.01), decay=0.9),
+    "accumulated": lambda: optim.Accumulate(optim.RMSprop(lr=0.01), steps=3),
+}
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["native", "numpy"])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("size", [16, None], ids=["batches", "whole"])
+def test_an_interrupted_run_goes_on_to_the_bit(tmp_path, compiled, rule, size):
+    common = {"compile": compiled, "batch_size": size, "measured": rule != "accumulated"}
+    unbroken = train(optimizer=RULES[rule](), **common)
+    steps = unbroken[1].steps
+    for place, at in enumerate(sorted({1, steps // 3, steps * 4 // 5, steps - 1, steps})):
+        folder = tmp_path / str(place)
+        kept = {**common, "checkpoint": folder, "resume": True}
+        first = train(optimizer=RULES[rule](), callbacks=[Interrupts(at)], **kept)
+        assert first[1].steps == at
+        assert_same(unbroken, train(optimizer=RULES[rule](), callbacks=[Interrupts()], **kept))
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.integers(1, 34), min_size=1, max_size=4, unique=True).map(sorted))
+def test_a_run_stopped_several_times_goes_on_to_the_bit(tmp_path_factory, stops):
+    folder = tmp_path_factory.mktemp("kept")
+    for at in [*stops, 0]:
+        last = train(
+            checkpoint=Checkpoint(folder, every=0), resume=True,
+            callbacks=[Interrupts(at), memory := Remembers()],
+        )  # fmt: skip
+    unbroken = train(callbacks=[Interrupts(), whole := Remembers()])
+    assert_same(unbroken, last)
+    assert memory.seen == whole.seen
+    assert (memory.total == whole.total).all()
+    assert memory.best == whole.best
+
+
+def test_a_finished_run_is_only_read(tmp_path):
+    done = train(checkpoint=tmp_path)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    again = train(checkpoint=tmp_path, resume=True)
+    assert_same(done, again)
+    assert again[1].stopped is None
+    assert len(files) == 1
+
+
+def test_a_run_can_be_made_longer(tmp_path):
+    train(checkpoint=tmp_path, epochs=2)
+    assert_same(train(epochs=5), train(checkpoint=tmp_path, resume=True, epochs=5))
+
+
+def test_a_run_that_a_callback_ended_stays_ended(tmp_path):
+    class Stops:
+        def on_epoch(self, moment):
+            return moment.epoch == 2
+
+    first = train(checkpoint=tmp_path, callbacks=[Stops()])
+    again = train(checkpoint=tmp_path, callbacks=[Stops()], resume=True)
+    assert_same(first, again)
+    assert again[1].stopped == "callback"
+
+
+def test_a_seed_left_to_chance_is_kept(tmp_path):
+    first = train(checkpoint=tmp_path, seed=None, callbacks=[Interrupts(9)])
+    again = train(checkpoint=tmp_path, seed=None, resume=True, callbacks=[Interrupts()])
+    assert_same(train(seed=first[1].seed), again)
+
+
+def test_lbfgs_goes_on_by_doing_the_same_again(tmp_path):
+    def model(seed):
+        return nn.Sequential(nn.Linear(5, 4, dtype=float), nn.Tanh(), nn.Linear(4, 3, dtype=float),
+                             seed=seed)  # fmt: skip
+
+    common = {"measured": False, "sample_weight": None, "epochs": 12}
+    unbroken = train(model(0), optimizer=optim.LBFGS(), **common)
+    train(model(0), optimizer=optim.LBFGS(), checkpoint=tmp_path, callbacks=[Interrupts(5)],
+          **common)  # fmt: skip
+    again = train(model(7), optimizer=optim.LBFGS(), checkpoint=tmp_path, resume=True,
+                  callbacks=[Interrupts()], **common)  # fmt: skip
+    assert_same(unbroken, again)
+
+
+# -- what is refused --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"X": X + 1}, "data"),
+        ({"y": Y[::-1]}, "data"),
+        ({"sample_weight": WEIGHTS[::-1]}, "data"),
+        ({"validation_data": (X, Y[::-1])}, "validation data"),
+        ({"batch_size": 8}, "batch_size was 16, is 8"),
+        ({"seed": 3}, "seed was 0, is 3"),
+        ({"shuffle": False}, "shuffle"),
+        ({"optimizer": optim.Adam(lr=0.02)}, "optimizer"),
+        ({"optimizer": optim.Adam(lr=optim.cosine(0.01, 9))}, "optimizer"),
+        ({"loss": lambda p, y, sample_weight=None: (p * p).mean()}, "loss"),
+        ({"model": nn.Sequential(nn.Linear(5, 3), seed=0)}, "model"),
+        ({"callbacks": [Remembers()]}, "callbacks"),
+    ],
+)
+def test_another_run_is_refused_by_name(tmp_path, changes, named):
+    train(checkpoint=tmp_path, epochs=1)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(DataError, match=named):
+        train(**{"checkpoint": tmp_path, "resume": True, **changes})
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_an_earlier_run_is_not_overwritten_by_mistake(tmp_path):
+    train(checkpoint=tmp_path, epochs=1)
+    with pytest.raises(DataError, match="pass resume=True"):
+        train(checkpoint=tmp_path)
+
+
+def test_bad_arguments(tmp_path):
+    with pytest.raises(ValueError, match="resume needs a checkpoint"):
+        train(resume=True)
+    with pytest.raises(TypeError, match="folder's path"):
+        train(checkpoint=3)
+    with pytest.raises(ValueError, match="every"):
+        Checkpoint(tmp_path, every=-1)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError, match="is a file"):
+        train(checkpoint=tmp_path / "file")
+
+
+# -- damage -----------------------------------------------------------------------------------
+
+
+def keep_two(folder):
+    train(checkpoint=Checkpoint(folder, every=0), callbacks=[Interrupts(12)])
+    paths = [folder / name for name in NAMES]
+    assert all(path.exists() for path in paths)
+    return paths
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "gone"])
+def test_the_last_good_checkpoint_wins(tmp_path, damage):
+    for path in keep_two(tmp_path):
+        whole = path.read_bytes()
+        flipped = whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]
+        hurt = {"cut": whole[:-5], "flipped": flipped, "empty": b""}
+        path.write_bytes(hurt[damage]) if damage != "gone" else path.unlink()
+        again = train(checkpoint=tmp_path, resume=True, callbacks=[Interrupts()])
+        assert_same(train(), again)
+
+
+def test_two_damaged_checkpoints_are_said_so(tmp_path):
+    for path in keep_two(tmp_path):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelFileError, match=r"no checkpoint can be read: .*Remove the folder"):
+        train(checkpoint=tmp_path, resume=True, callbacks=[Interrupts()])
+
+
+def test_a_model_file_is_no_checkpoint(tmp_path):
+    network().save(tmp_path / NAMES[0])
+    with pytest.raises(ModelFileError, match="is no checkpoint"):
+        train(checkpoint=tmp_path, resume=True)
+
+
+def test_a_full_disk_is_warned_about_once_and_training_goes_on(tmp_path, monkeypatch):
+    real, told = os.write, []
+
+    def full(handle, data):
+        if os.readlink(f"/proc/self/fd/{handle}").startswith(str(tmp_path)):
+            told.append(handle)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(handle, data)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("needs /proc")
+    monkeypatch.setattr(os, "write", full)
+    keeper = Checkpoint(tmp_path, every=0)
+    with pytest.warns(RuntimeWarning, match="No space left") as seen:
+        result = train(checkpoint=keeper, callbacks=[Interrupts()])
+    assert len(seen) == 1 < len(told)
+    assert keeper.error.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+    assert_same(train(), result)
+
+
+def test_a_read_only_folder_is_one_error(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    tmp_path.chmod(0o500)
+    with pytest.warns(RuntimeWarning, match="not saved"):
+        train(checkpoint=tmp_path)
