@@ -57,8 +57,9 @@ class Outcome:
 
     @property
     def replaced(self) -> bool:
-        """Whether the new file had been put in its place before."""
-        return "replace" in self.calls[: self.number - 1]
+        """Whether the new file is in its place: it was put there before, or nothing was said."""
+        silent = self.error is None and not self.killed
+        return silent or "replace" in self.calls[: self.number - 1]
 
 
 @contextmanager

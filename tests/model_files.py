@@ -22,9 +22,15 @@ def file_of(
         text = json.dumps({**document, "sha256": tensorfile.BLANK})
         header = {**header, "__metadata__": {"chainrule": text}}
     raw = header if isinstance(header, bytes) else json.dumps(header).encode()
-    found = tensorfile.digest(raw, body, tensorfile.BLANK)
-    raw = raw.replace(tensorfile.BLANK.encode(), (found or "").encode()) if found else raw
-    return struct.pack("<Q", len(raw) if length is None else length) + raw + body
+    return signed(raw, body, length)
+
+
+def signed(raw: bytes, body: bytes, length: int | None = None) -> bytes:
+    """The file of this header and body, with its true digest wherever the header has a blank."""
+    start = struct.pack("<Q", len(raw))
+    found = hashlib.sha256(start + raw + body).hexdigest()
+    raw = raw.replace(tensorfile.BLANK.encode(), found.encode())
+    return (start if length is None else struct.pack("<Q", length)) + raw + body
 
 
 def document(*layers: Any, **changes: Any) -> dict[str, Any]:
@@ -41,5 +47,3 @@ def nested(depth: int) -> dict[str, Any]:
 
 def tensors(**changes: Any) -> dict[str, Any]:
     return {"0.weight": {**W, **changes}, "0.bias": B}
-
-

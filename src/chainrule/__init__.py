@@ -60,6 +60,7 @@ __all__ = [
     "UnknownNameError",
     "check_grad",
     "close",
+    "compare",
     "compile",
     "custom_gate",
     "data",
@@ -94,11 +95,13 @@ __all__ += list(registry)
 # Networks, training and the compiler are loaded when they are first asked for: who wants the
 # gradient of a NumPy function need not wait for them.
 _LATER = {
+    "Comparison": "compare",
     "Checkpoint": "train",
     "Derivation": "derive",
     "Drawing": "draw",
     "Explanation": "explain",
     "History": "train",
+    "compare": "compare",
     "compile": "compiler.compiled",
     "data": "",
     "derive": "derive",

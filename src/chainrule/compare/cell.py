@@ -177,7 +177,8 @@ def _dead(model: Any, X: Array) -> float:
     return dead / units if units else 0.0
 
 
-TIMED_SECONDS = 0.1  # of training, in one reading of the clock
+TIMED_SECONDS = 0.1  # of training at least, in one reading of the clock
+MOST_TIMED = 4096
 
 
 def time_epochs(experiment: Experiment, task: Task, epochs: int | None = None) -> tuple[float, int]:
@@ -186,14 +187,15 @@ def time_epochs(experiment: Experiment, task: Task, epochs: int | None = None) -
     Training alone, on one thread, nothing measured on the way: the time of a long run less that of
     a run of one epoch, which holds the tracing and compiling. Runs in this process, by itself.
     """
-    if epochs is None:
-        _timed(experiment, task, 1)  # compiles
-    once = _timed(experiment, task, 1)
-    if epochs is None:
-        few = 4
-        guess = max(1e-6, (_timed(experiment, task, 1 + few) - once) / few)
-        epochs = max(2, min(2000, round(TIMED_SECONDS / guess)))
-    return max(0.0, _timed(experiment, task, 1 + epochs) - once) / epochs, epochs
+    begins = [_timed(experiment, task, 1) for _ in range(2 if epochs is None else 1)]
+    once, found = begins[-1], 0.0  # the first one may have compiled
+    length = epochs or 16
+    while not found >= TIMED_SECONDS:
+        length = length if epochs else min(MOST_TIMED, 4 * length)
+        found = _timed(experiment, task, 1 + length) - once
+        if epochs or length == MOST_TIMED or math.isnan(found):
+            break
+    return (found / length if found > 0 else math.nan), length
 
 
 def _timed(experiment: Experiment, task: Task, epochs: int) -> float:

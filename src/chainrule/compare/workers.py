@@ -22,7 +22,7 @@ from .cell import Cell, Experiment, Task, run
 
 __all__ = ["cores", "run_all"]
 
-PAYS = 3.0  # seconds of work left from which on other processes are worth their start
+PAYS = 6.0  # seconds of work left from which on other processes are worth their start
 
 Report = Callable[[Cell], None]
 
@@ -66,7 +66,8 @@ def _begin_here(experiment: Experiment, tasks: list[Task], report: Report) -> li
     seen: dict[int, float] = {}
     for k, task in enumerate(tasks):
         known = [seconds for seconds in seen.values() if seconds]
-        if known and max(known) * (len(tasks) - k) > PAYS and cores() > 1:
+        rest = sum(known) / len(known) * (len(tasks) - k) if known else 0.0
+        if rest > PAYS and cores() > 1:
             return tasks[k:]
         cell = run(experiment, task)
         seen[task.combination] = cell.seconds if task.combination in seen else 0.0

@@ -1,22 +1,44 @@
-"""What the cells of a CSV column say: numbers, categories, or something to be refused."""
+"""What the cells of a column say: numbers, categories, gaps, or something to be refused."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, quoted
 
-__all__ = ["Floats", "Where", "as_numbers", "check_cells", "first_text", "missing_cell", "order"]
+__all__ = [
+    "MISSING",
+    "Floats",
+    "Where",
+    "as_numbers",
+    "first_text",
+    "infinite_cell",
+    "is_gap",
+    "missing_cell",
+    "number_name",
+    "order",
+    "refuse_disguised",
+    "with_gaps",
+]
 
 Floats = NDArray[np.float64]
 Where = Callable[[int], str]  # row index → how messages name the row
 
-_PLACEHOLDERS = frozenset({"?", "-", ".", "na", "n/a", "#n/a", "null", "none", "missing"})
-_DATE = r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2}))([T ].*)?"
+MISSING = "(missing)"  # the category of a cell that holds nothing
+_NOTHING = frozenset({"", "nan", "+nan", "-nan"})
+# Marks that no category is called; among numbers, words such as "none" are marks too.
+_MARKS = _NOTHING | {"?", "na", "n/a", "#n/a", "<na>", "null"}
+_NUMBER_MARKS = _MARKS | {"-", ".", "none", "missing"}
+_MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_DATE = (
+    r"(?i)(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})"
+    rf"|\d{{1,2}}[. -]+{_MONTH}[ ,-]+(\d{{4}}|\d{{2}})|{_MONTH} \d{{1,2}},? \d{{4}}"
+    r")([T ].*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
+)
 _COMMA_NUMBER = r"[-+]?\d{1,3}(\.\d{3})*,\d+|[-+]?\d+(,\d+)+(\.\d+)?"
 _REFUSED = (
     (_DATE, "a date", "replace it by numbers (year, month, days since a start)"),
@@ -24,52 +46,57 @@ _REFUSED = (
 )
 
 
-def as_numbers(cells: Sequence[str]) -> Floats | None:
+def as_numbers(cells: Sequence[str], *, plain: bool = False) -> Floats | None:
     """The cells as float64 of shape (n,), or None if any is not a number in decimal notation.
+
+    `plain` promises that the cells are ASCII without underscores.
 
     >>> as_numbers(["1", "2.5e3"]).tolist(), as_numbers(["1", "one"])
     ([1.0, 2500.0], None)
     """
-    text = "".join(cells)
-    if "_" in text or not text.isascii():  # float() takes 1_000 and other scripts' digits
-        return None
+    if not plain:  # float() takes 1_000 and other scripts' digits
+        text = "".join(cells)
+        if "_" in text or not text.isascii():
+            return None
     try:
-        return np.fromiter(map(float, cells), np.float64, len(cells))
+        return np.array(cells, dtype=np.float64)
     except ValueError:
         return None
 
 
-def check_cells(name: str, cells: Sequence[str], where: Where) -> Floats | None:
-    """The cells as finite numbers, or None for a column of text; DataError otherwise.
+def with_gaps(cells: Sequence[str], *, plain: bool = False) -> Floats | None:
+    """The same with NaN where a cell is empty or a mark for that, as NA or ?.
 
-    Refused are missing values, infinite ones, dates, and numbers written with a comma.
-
-    >>> check_cells("x", ["1", "2"], str), check_cells("x", ["one"], str)
-    (array([1., 2.]), None)
+    >>> with_gaps(["1", "", "NA"]).tolist(), with_gaps(["", "one"])
+    ([1.0, nan, nan], None)
     """
-    numbers = as_numbers(cells)
-    if numbers is not None and np.isfinite(numbers).all():
-        return numbers
-    for row, cell in enumerate(cells):
-        if cell.lower() in ("", "nan", "+nan", "-nan"):
-            raise missing_cell(name, cell, where(row))
+    numbers = as_numbers(cells, plain=plain)
     if numbers is not None:
-        row = int(np.argmax(~np.isfinite(numbers)))
-        raise _infinite(name, cells[row], where(row))
-    _refuse_disguised(name, cells, where)
-    return None
+        return numbers
+    filled = ["nan" if cell.strip().lower() in _NUMBER_MARKS else cell for cell in cells]
+    return as_numbers(filled, plain=plain)
+
+
+def is_gap(cell: str, *, marks: bool = True) -> bool:
+    """Whether a cell of text is missing: empty or NaN, and with `marks` NA, null or ? too.
+
+    >>> is_gap("NA"), is_gap("NA", marks=False), is_gap("none")
+    (True, False, False)
+    """
+    return cell.lower() in (_MARKS if marks else _NOTHING)
 
 
 def first_text(cells: Sequence[str]) -> int:
-    """The index of the first cell that is not a number.
+    """The index of the first cell that is not a number, and no gap if it can be helped.
 
-    >>> first_text(["1", "one"])
-    1
+    >>> first_text(["1", "", "one"])
+    2
     """
-    return next(row for row, cell in enumerate(cells) if as_numbers([cell]) is None)
+    texts = [row for row, cell in enumerate(cells) if as_numbers([cell]) is None]
+    return next((row for row in texts if cells[row].lower() not in _NUMBER_MARKS), texts[0])
 
 
-def order(values: set[str]) -> list[str]:
+def order(values: Iterable[str]) -> list[str]:
     """The values sorted, numbers first and by size.
 
     >>> order({"b", "10", "9", "a"})
@@ -85,19 +112,38 @@ def order(values: set[str]) -> list[str]:
     return sorted(values, key=key)
 
 
-def missing_cell(name: str, cell: str, place: str) -> DataError:
-    """The error for a cell that holds nothing, or a mark for it.
+def number_name(number: float) -> str:
+    """One spelling for one number: 1, 1.0 and 1e0 are the same class; NaN is an empty cell.
+
+    >>> number_name(1.0), number_name(0.5), number_name(float("nan"))
+    ('1', '0.5', '')
+    """
+    if number != number:
+        return ""
+    whole = abs(number) < 2**53 and number == int(number)
+    return str(int(number)) if whole else repr(float(number))
+
+
+def missing_cell(name: str, cell: str, place: str, more: int = 0, way_out: str = "") -> DataError:
+    """The error for a cell that holds nothing, or a mark for it; `more` such are in the column.
 
     >>> str(missing_cell("x", "", "row 1"))
     "row 1, column 'x': the value is missing; fill it in, or remove the row or the column"
     """
     found = f"{quoted(cell)} means that the value is missing" if cell else "the value is missing"
+    count = f" ({more + 1} are in this column)" if more else ""
     return DataError(
-        f"{place}, column {quoted(name)}: {found}; fill it in, or remove the row or the column"
+        f"{place}, column {quoted(name)}: {found}{count}; "
+        f"fill it in, or remove the row or the column{way_out}"
     )
 
 
-def _infinite(name: str, cell: str, place: str) -> DataError:
+def infinite_cell(name: str, cell: str, place: str) -> DataError:
+    """The error for a number that is infinite, or too large for float64.
+
+    >>> str(infinite_cell("x", "inf", "row 1"))
+    "row 1, column 'x': 'inf' is not a finite number; replace it or remove the row"
+    """
     if "inf" in cell.lower():
         reason = "is not a finite number; replace it or remove the row"
     else:
@@ -105,15 +151,15 @@ def _infinite(name: str, cell: str, place: str) -> DataError:
     return DataError(f"{place}, column {quoted(name)}: {quoted(cell)} {reason}")
 
 
-def _refuse_disguised(name: str, cells: Sequence[str], where: Where) -> None:
-    """Refuse text that stands for numbers: dates, comma numbers, marks for a missing value."""
+def refuse_disguised(name: str, values: Iterable[str], cell: str, place: str) -> None:
+    """Refuse a column of which all values are dates, or numbers written with a comma.
+
+    >>> refuse_disguised("x", ["1,5", "a"], "1,5", "row 1")
+    """
+    values = [value for value in values if not is_gap(value)]
     for pattern, meaning, repair in _REFUSED:
-        if all(re.fullmatch(pattern, cell) for cell in cells):
+        if values and all(re.fullmatch(pattern, value) for value in values):
             raise DataError(
-                f"{where(0)}, column {quoted(name)}: {quoted(cells[0])} looks like {meaning}; "
+                f"{place}, column {quoted(name)}: {quoted(cell)} looks like {meaning}; "
                 f"{repair}, or remove the column"
             )
-    rest = [cell for cell in cells if cell.lower() not in _PLACEHOLDERS]
-    if rest and as_numbers(rest) is not None:
-        row = next(i for i, cell in enumerate(cells) if cell.lower() in _PLACEHOLDERS)
-        raise missing_cell(name, cells[row], where(row))

@@ -7,16 +7,31 @@ hostile file costs little. Nothing here knows what a cell means; `schema` does.
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from operator import methodcaller
 from typing import BinaryIO
 
 from ..errors import DataError, listed, nearest, quoted
+from .cells import Floats, as_numbers, with_gaps
 
-__all__ = ["MAX_COLUMNS", "MAX_RECORD", "Sheet", "parse_sheet", "read_sheet"]
+__all__ = [
+    "MAX_COLUMNS",
+    "MAX_RECORD",
+    "CsvSource",
+    "Sheet",
+    "TextChunk",
+    "no_column",
+    "parse_sheet",
+    "read_sheet",
+]
+
+BLOCK = 2**20  # bytes read at once
 
 MAX_RECORD = 4 * 2**20  # bytes of one row of cells, however many lines it spans
 MAX_COLUMNS = 100_000
@@ -53,12 +68,20 @@ class Sheet:
         """The position of the column of that name; DataError if there is none."""
         if column in self.header:
             return self.header.index(column)
-        match = nearest(column, self.header)
-        guess = f"did you mean {quoted(match)}?" if match else "choose one of them."
-        raise DataError(
-            f"{self.name}: no column {quoted(column)}; {guess} "
-            f"Columns: {listed(self.header)}{_headless(self.header)}"
-        )
+        raise no_column(self.name, self.header, column)
+
+
+def no_column(name: str, header: list[str], column: str) -> DataError:
+    """The error for a column that a table has not.
+
+    >>> str(no_column("t.csv", ["x"], "y"))
+    "t.csv: no column 'y'; choose one of them. Columns: 'x'"
+    """
+    match = nearest(column, header)
+    guess = f"did you mean {quoted(match)}?" if match else "choose one of them."
+    return DataError(
+        f"{name}: no column {quoted(column)}; {guess} Columns: {listed(header)}{_headless(header)}"
+    )
 
 
 def read_sheet(path: str | os.PathLike[str]) -> Sheet:
@@ -73,11 +96,8 @@ def read_sheet(path: str | os.PathLike[str]) -> Sheet:
     [['1', '2']]
     """
     file, name = _open(os.fsdecode(path))
-    with file:
-        try:
-            return parse_sheet(file, name)
-        except OSError as error:
-            raise DataError(f"{name}: reading failed ({error.strerror})") from None
+    with file, _reading(name):
+        return parse_sheet(file, name)
 
 
 def parse_sheet(file: BinaryIO, name: str) -> Sheet:
@@ -88,24 +108,169 @@ def parse_sheet(file: BinaryIO, name: str) -> Sheet:
     [['1', '2'], ['3', '4']]
     """
     lines = _Lines(file, name)
+    header, delimiter, records = _head(lines)
+    sheet = Sheet(name, header, [], [])
+    for number, cells in _checked(records, name, len(header), delimiter):
+        sheet.rows.append(cells)
+        sheet.lines.append(number)
+    if not sheet.rows:
+        raise _no_rows(name)
+    return sheet
+
+
+class CsvSource:
+    """A CSV file that is read as often as asked for, a block of about a megabyte at a time.
+
+    `opened()` gives the file from its beginning. What a block may cost is bounded; one without
+    quotes or blank lines is split at once, any other goes through the csv module record by record,
+    which then names the line of a fault.
+    """
+
+    forced: frozenset[str] = frozenset()
+
+    def __init__(self, opened: Callable[[], BinaryIO], name: str) -> None:
+        self._opened, self.name = opened, name
+        with opened() as file, _reading(name):
+            self.header = _head(_Lines(file, name))[0]
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str]) -> CsvSource:
+        """The file at a path; DataError where it cannot be read."""
+        path = os.fsdecode(path)
+        return cls(lambda: _open(path)[0], repr(path)[1:-1])
+
+    def chunks(self) -> Iterator[TextChunk]:
+        """The rows in order; DataError where the file has none, or a line is no row."""
+        with self._opened() as file, _reading(self.name):
+            lines = _Lines(file, self.name)
+            header, delimiter, _ = _head(lines)
+            empty = True
+            while chunk := self._next(lines, len(header), delimiter):
+                empty = False
+                yield chunk
+            if empty:
+                raise _no_rows(self.name)
+
+    def _next(self, lines: _Lines, width: int, delimiter: str) -> TextChunk | None:
+        number, block = lines.number, lines.block()
+        text = _plain_text(block)
+        if text is not None:
+            rows = text.removesuffix("\n").split("\n")
+            if _regular(rows, width, delimiter):
+                cells = delimiter.join(rows).split(delimiter)
+                lines.number += len(rows)
+                found = range(number + 1, number + 1 + len(rows))
+                plain = text.isascii() and "_" not in text
+                return TextChunk(self.name, cells, width, found, plain)
+        lines.unread(block)
+        return self._careful(lines, width, delimiter)
+
+    def _careful(self, lines: _Lines, width: int, delimiter: str) -> TextChunk | None:
+        """The next rows by the csv module; None at the end of the file."""
+        first = next(lines, None)
+        if first is None:
+            return None
+        cells: list[str] = []
+        found: list[int] = []
+        size = 0
+        records = _records(lines, first, delimiter)
+        for number, record in _checked(records, self.name, width, delimiter):
+            cells += record
+            found.append(number)
+            size += sum(map(len, record))
+            if size >= BLOCK or len(cells) >= BLOCK // 8:
+                break
+        lines.spent = 0
+        return TextChunk(self.name, cells, width, found, False) if found else None
+
+
+class TextChunk:
+    """Some rows of a file as text; `lines[i]` is the line on which row i begins."""
+
+    def __init__(
+        self, name: str, cells: list[str], width: int, lines: Sequence[int], plain: bool
+    ) -> None:
+        self._name, self._cells, self._width = name, cells, width
+        self._lines, self._plain = lines, plain
+
+    @property
+    def rows(self) -> int:
+        return len(self._lines)
+
+    def matrix(self) -> Floats | None:
+        """All cells as numbers, (rows, columns), if all are numbers."""
+        numbers = as_numbers(self._cells, plain=self._plain)
+        return None if numbers is None else numbers.reshape(self.rows, self._width)
+
+    def numbers(self, place: int) -> Floats | None:
+        """A column as numbers, NaN where there is none; None if it holds text."""
+        return with_gaps(self._cells[place :: self._width], plain=self._plain)
+
+    def cells(self, place: int) -> list[str]:
+        """A column as text."""
+        return [*map(str.strip, self._cells[place :: self._width])]
+
+    def where(self, row: int) -> str:
+        """The place of a row as messages name it."""
+        return f"{self._name}, line {self._lines[row]}"
+
+
+def _plain_text(block: bytes) -> str | None:
+    """The text of a block that can be split as it stands: no quote, no lone CR, UTF-8."""
+    if not block or b'"' in block or b"\0" in block:
+        return None
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n")
+    try:
+        return None if b"\r" in block else block.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _regular(rows: list[str], width: int, delimiter: str) -> bool:
+    """Whether all lines have `width` cells, none of them blank or longer than csv allows."""
+    if max(map(len, rows)) > csv.field_size_limit():
+        return False
+    if width == 1:
+        return all(map(str.strip, rows)) and not any(delimiter in row for row in rows)
+    counts = set(map(methodcaller("count", delimiter), rows))
+    return counts == {width - 1}
+
+
+def _head(lines: _Lines) -> tuple[list[str], str, Iterator[tuple[int, list[str]]]]:
+    """The names of the columns, the separator, and the rows to come."""
     first = next((line for line in lines if line.strip()), None)
     if first is None:
-        raise DataError(f"{name}: is empty; the first line must name the columns")
+        raise DataError(f"{lines.name}: is empty; the first line must name the columns")
     delimiter = _delimiter(first)
     if first.count(delimiter) >= MAX_COLUMNS:
         raise DataError(f"{lines.here}: more than {MAX_COLUMNS} columns; remove some")
     records = _records(lines, first, delimiter)
     number, header = next(records)
-    _check_header(header, f"{name}, line {number}", delimiter)
-    sheet = Sheet(name, header, [], [])
+    lines.spent = 0
+    _check_header(header, f"{lines.name}, line {number}", delimiter)
+    return header, delimiter, records
+
+
+def _checked(
+    records: Iterator[tuple[int, list[str]]], name: str, width: int, delimiter: str
+) -> Iterator[tuple[int, list[str]]]:
     for number, cells in records:
-        if len(cells) != len(header):
-            raise _ragged(f"{name}, line {number}", len(cells), len(header), delimiter)
-        sheet.rows.append(cells)
-        sheet.lines.append(number)
-    if not sheet.rows:
-        raise DataError(f"{name}: has a header but no rows; add rows of data below it")
-    return sheet
+        if len(cells) != width:
+            raise _ragged(f"{name}, line {number}", len(cells), width, delimiter)
+        yield number, cells
+
+
+def _no_rows(name: str) -> DataError:
+    return DataError(f"{name}: has a header but no rows; add rows of data below it")
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{name}: reading failed ({error.strerror})") from None
 
 
 def _open(path: str) -> tuple[BinaryIO, str]:
@@ -129,6 +294,30 @@ class _Lines:
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.file, self.name = file, name
         self.number = self.spent = 0
+        self._ahead = io.BytesIO()  # what a block took from the file and gave back
+
+    def block(self) -> bytes:
+        """Whole lines, about BLOCK bytes of them; nothing at the end or for a longer line."""
+        raw = self._ahead.read() + self.file.read(BLOCK)
+        self._ahead = io.BytesIO()
+        if len(raw) < BLOCK:  # short of the end, or a pipe that gave little
+            while more := self.file.read(BLOCK):
+                raw += more
+                if len(raw) >= BLOCK:
+                    break
+        end = raw.rfind(b"\n") + 1 if len(raw) >= BLOCK else len(raw)
+        self._ahead = io.BytesIO(raw[end:])
+        return raw[:end]
+
+    def unread(self, block: bytes) -> None:
+        """Give back what `block` took, so that it is read again line by line."""
+        self._ahead = io.BytesIO(block + self._ahead.read())
+
+    def _line(self) -> bytes:
+        raw = self._ahead.readline(MAX_RECORD + 1)
+        if raw.endswith(b"\n") or len(raw) > MAX_RECORD:
+            return raw
+        return raw + self.file.readline(MAX_RECORD + 1 - len(raw))
 
     @property
     def here(self) -> str:
@@ -138,7 +327,7 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        raw = self.file.readline(MAX_RECORD + 1)
+        raw = self._line()
         if not raw:
             raise StopIteration
         self.number += 1

@@ -33,11 +33,14 @@ from .schedules import (
     steps,
     warmup,
 )
+from .wrappers import EMA, Accumulate
 
 __all__ = [
+    "EMA",
     "LBFGS",
     "OPTIMIZERS",
     "SGD",
+    "Accumulate",
     "Adagrad",
     "Adam",
     "AdamW",

@@ -79,6 +79,11 @@ class Optimizer:
                 after[slot][name] = value
         return moved, after
 
+    @property
+    def every(self) -> int:
+        """How many calls of `update` make a step: more than 1 where gradients are accumulated."""
+        return 1
+
     def averages(self, state: State) -> Arrays:
         """The parameters to use in place of the last ones; {} where the optimiser averages none.
 

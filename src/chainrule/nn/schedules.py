@@ -107,6 +107,17 @@ def warmup(schedule: float | Schedule, length: int) -> Schedule:
     return warmed
 
 
+def stretched(schedule: Schedule, every: int) -> Schedule:
+    """The schedule of ⌊step/every⌋: one value for so many calls.
+
+    >>> [stretched(exponential(1.0, 0.5), 2)(k) for k in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+    return lambda step: schedule(
+        ops.floor(step / every) if isinstance(step, Tensor) else step // every
+    )
+
+
 # -- numbers ----------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -32,13 +33,16 @@ from .tensorfile import (
     open_regular,
     parse,
     read_header,
+    shown,
     write_whole,
 )
 
 __all__ = ["load", "save"]
 
 FORMAT = 1
-MAX_DEPTH = 5
+MAX_DEPTH = 5  # of Sequentials in each other
+MAX_LAYERS = 10_000
+MAX_NESTING = 50  # of lists and dicts in extra
 Config = Mapping[str, Any]
 Tensors = dict[str, Shape]
 
@@ -270,7 +274,7 @@ def _leaves(model: Module, prefix: str) -> Iterator[tuple[str, Module]]:
 
 def _plain(value: Any, where: str = "extra", depth: int = 0) -> Any:
     """`value` as JSON holds it: tuples become lists, NumPy scalars and arrays Python's numbers."""
-    if depth > 50:
+    if depth > MAX_NESTING:
         raise Refusal(f"{where[:60]} is nested too deep for a file")
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.tolist()
@@ -326,25 +330,44 @@ def _naming(path: str) -> Iterator[None]:
 def _plan(header: Header) -> list[Planned]:
     """The layers in order, their arguments checked, their tensors exactly those of the header."""
     document = header.document
-    if document.get("format") != FORMAT or type(document["format"]) is not int:
-        found = str(document.get("format"))[:20]
-        raise Refusal(
-            f"has format {found}, and this version of chainrule reads format {FORMAT};"
-            " upgrade chainrule"
-        )
+    _demand_format(document.get("format"))
     if set(document) != {"format", "model", "extra", "sha256"}:
         raise Refusal("is altered: its document has not exactly format, model, extra and sha256")
-    if not isinstance(document["extra"], dict):
-        raise Refusal("is altered: its extra is no object")
+    if not isinstance(document["extra"], dict) or _deeper(document["extra"], MAX_NESTING):
+        raise Refusal(f"is altered: its extra is no object, or nested deeper than {MAX_NESTING}")
     model = document["model"]
     if not isinstance(model, dict) or model.get("class") != "Sequential":
         raise Refusal("is altered: its model is no Sequential")
-    plan = list(_planned(model, "", 1))
+    modules = list(islice(_planned(model, "", 1), MAX_LAYERS + 1))
+    if len(modules) > MAX_LAYERS:
+        raise Refusal(f"has more than {MAX_LAYERS} layers")
+    plan = [planned for planned in modules if planned is not None]
     _demand_tensors(plan, header)
     return plan
 
 
-def _planned(model: Any, place: str, depth: int) -> Iterator[Planned]:
+def _demand_format(found: Any) -> None:
+    """A format that this version reads: every one that there has been, and none that will be."""
+    if type(found) is int and found > FORMAT:
+        raise Refusal(
+            f"has format {shown(found)}, and this version of chainrule reads format {FORMAT};"
+            " upgrade chainrule"
+        )
+    if type(found) is not int or found < 1:
+        raise Refusal(f"is altered: it has format {shown(found)}, and there is none")
+
+
+def _deeper(value: Any, limit: int) -> bool:
+    """Whether lists and objects are nested deeper than `limit`, found level by level."""
+    level = [value]
+    for _ in range(limit + 1):
+        inner = [x.values() if isinstance(x, dict) else x for x in level]
+        level = [x for values in inner for x in values if isinstance(x, (dict, list))]
+    return bool(level)
+
+
+def _planned(model: Any, place: str, depth: int) -> Iterator[Planned | None]:
+    """The layers in order, and None for each Sequential, which counts as well."""
     where = f"is altered or from a newer chainrule: layer {place or 'model'}"
     if not isinstance(model, dict) or not isinstance(model.get("class"), str):
         raise Refusal(f"{where} has no class")
@@ -354,6 +377,7 @@ def _planned(model: Any, place: str, depth: int) -> Iterator[Planned]:
             raise Refusal(f"{where}, a Sequential, has no list of layers")
         if depth > MAX_DEPTH:
             raise Refusal(f"{where} is nested deeper than {MAX_DEPTH} Sequentials")
+        yield None
         for number, layer in enumerate(config["layers"]):
             yield from _planned(layer, f"{place}.{number}" if place else str(number), depth + 1)
         return
@@ -398,8 +422,8 @@ def _built(model: Any, plan: Iterator[Planned]) -> Sequential:
 
 def _layer(planned: Planned) -> Layer:
     """The layer with zeros in place of a draw: the file's numbers take their place."""
-    kind: Any = planned.spec.kind
-    if not issubclass(kind, layers.Affine):
+    kind: Callable[..., Layer] = planned.spec.kind
+    if not issubclass(planned.spec.kind, layers.Affine):
         return kind(**planned.config)
 
     def zeros(rng: object, shape: Shape) -> np.ndarray[Any, Any]:

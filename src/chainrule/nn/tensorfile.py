@@ -278,7 +278,7 @@ def in_order(
 ) -> Iterator[memoryview]:
     """Fill each array from the file, as the tensors lie in it, and give its bytes as they lie."""
     for name in sorted(entries, key=lambda name: entries[name].begin):
-        part = memoryview(arrays[name].reshape(-1).view(np.uint8))
+        part = arrays[name].reshape(-1).view(np.uint8).data
         if file.readinto(part) != part.nbytes:  # type: ignore[attr-defined]
             raise Refusal(f"is cut short; {RESAVE}")
         yield part
@@ -367,12 +367,11 @@ def _stem(name: str) -> str:
 
 def _sweep(folder: str, name: str) -> None:
     """Remove what saves of this name left that were killed, when none can be at work any more."""
-    with suppress(OSError), os.scandir(folder or ".") as found:
-        for entry in found:
-            if _left_over(entry.name, name) and entry.stat(follow_symlinks=False).st_mtime < (
-                time.time() - AN_HOUR
-            ):
-                os.unlink(entry.path)
+    with suppress(OSError):
+        for entry in os.listdir(folder or "."):
+            place = os.path.join(folder, entry)
+            if _left_over(entry, name) and os.lstat(place).st_mtime < time.time() - AN_HOUR:
+                os.unlink(place)
 
 
 def _left_over(entry: str, name: str) -> bool:

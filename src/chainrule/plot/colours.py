@@ -70,7 +70,7 @@ STYLE = _style()  # the same in every chart: a page names one hash for all of th
 def strengths(cells: Cells) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
     """The colour and one of ten strengths for each cell; no colour at 0."""
     values = cells.values
-    first = np.eye(*values.shape, dtype=bool) if cells.split else values >= 0
+    first = np.eye(*values.shape) == 1 if cells.split else values >= 0
     kinds = np.where(np.isfinite(values), np.where(first, "plus", "minus"), "bad")
     kinds = np.where(values == 0, "", kinds)
     size = np.where(np.isfinite(values), np.abs(values), 0.0)

@@ -77,7 +77,7 @@ def scatter(
     xs, ys = numbers(x, "x"), numbers(y, "y")
     together("scatter", xs, ys, *([] if labels is None else [labels]))
     if labels is None:
-        groups = (Dots("", xs, ys),)
+        groups: tuple[Dots, ...] = (Dots("", xs, ys),)
     else:
         of = np.array([str(label) for label in labels], dtype=object)
         names = dict.fromkeys(of.tolist())

@@ -170,7 +170,7 @@ def _cells(cells: Cells, axes: Any) -> None:
         axes.tick_params(axis="x", labelrotation=90)
     if max(cells.values.shape, default=0) <= 16:
         for row, column in np.ndindex(cells.values.shape):
-            if value := cells.values[row, column]:
+            if value := float(cells.values[row, column]):
                 on = levels[row, column] >= 8 and kinds[row, column] != "bad"
                 axes.text(
                     column, row, short(value, 3), ha="center", va="center", fontsize=8,

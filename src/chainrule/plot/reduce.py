@@ -64,6 +64,8 @@ def density(x: Floats, y: Floats, side: float) -> tuple[Ints, Ints, Ints]:
     >>> [part.tolist() for part in density(np.array([0.5, 0.6, 9.0]), np.zeros(3), 4.0)]
     [[0, 2], [0, 0], [2, 1]]
     """
-    places = np.stack([np.floor(x / side), np.floor(y / side)], axis=1).astype(np.int64)
-    squares, counts = np.unique(places, axis=0, return_counts=True)
-    return squares[:, 0], squares[:, 1], counts
+    columns, rows = (np.floor(part / side).astype(np.int64) for part in (x, y))
+    wide = int(np.ptp(rows)) + 1 if len(rows) else 1
+    first = int(rows.min()) if len(rows) else 0
+    keys, counts = np.unique(columns * wide + rows - first, return_counts=True)
+    return keys // wide, keys % wide + first, counts

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 __all__ = ["Scale", "scale", "short"]
 
 Floats = NDArray[np.float64]
-# Half of the largest float: the difference of two such is still one. What lies beyond is drawn there.
-LARGEST = 8.9e307
+LARGEST = 8.9e307  # half of the largest float: the difference of two such still is one
+FAR = 1e4
 SMALLEST = 1e-290  # a span that can be divided into ticks
 
 
@@ -41,13 +41,20 @@ class Scale:
     log: bool = False
 
     def share(self, values: Any) -> Any:
-        """How far along the axis values lie, 0 at its low end and 1 at its high end."""
-        clipped = np.clip(np.asarray(values, dtype=np.float64), -LARGEST, LARGEST)
+        """How far along the axis values lie, 0 at its low end and 1 at its high end.
+
+        NaN where a value is not finite, or not positive on a log axis; never beyond ±FAR.
+        """
+        known = np.asarray(values, dtype=np.float64)
+        known = np.where(np.isfinite(known), np.clip(known, -LARGEST, LARGEST), np.nan)
         if self.log:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                where = np.log10(clipped) - math.log10(self.low)
-            return where / (math.log10(self.high) - math.log10(self.low))
-        return (clipped - self.low) / (self.high - self.low)
+            known = np.log10(np.where(known > 0, known, np.nan))
+            low, high = math.log10(self.low), math.log10(self.high)
+        else:
+            low, high = self.low, self.high
+        span = high - low
+        with np.errstate(over="ignore"):  # a span may be a millionth of the largest value
+            return np.clip(known / span - low / span, -FAR, FAR)
 
     def ticks(self, most: int = 6) -> list[tuple[float, str]]:
         """At most about `most` ticks at 1, 2 or 5 times a power of ten.

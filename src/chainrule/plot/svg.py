@@ -57,17 +57,11 @@ class _Frame:
 
     def x(self, values: Floats | float) -> Floats:
         """Pixels from the left."""
-        return _near(self.left + self.chart.x.share(values) * (self.right - self.left))
+        return self.left + self.chart.x.share(values) * (self.right - self.left)  # type: ignore[no-any-return]
 
     def y(self, values: Floats | float) -> Floats:
         """Pixels from the top."""
-        return _near(self.bottom - self.chart.y.share(values) * (self.bottom - self.top))
-
-
-def _near(pixels: Floats) -> Floats:
-    """No further out than a reader's software can draw."""
-    with np.errstate(invalid="ignore"):
-        return np.clip(pixels, -1e4, 1e4)
+        return self.bottom - self.chart.y.share(values) * (self.bottom - self.top)  # type: ignore[no-any-return]
 
 
 def _plane(chart: Chart) -> tuple[tuple[int, int], str]:
@@ -256,11 +250,12 @@ def _path(x: Floats, y: Floats) -> str:
 def _dots(frame: _Frame, dots: Dots, k: int) -> str:
     x, y = frame.x(dots.x), frame.y(dots.y)
     good = np.isfinite(x) & np.isfinite(y)
-    spots = np.unique(np.round(np.stack([x[good], y[good]], axis=1), 1), axis=0)
-    if len(spots) > DOTS:
+    columns, rows, _ = density(x[good] + 0.05, y[good] + 0.05, 0.1)
+    if len(columns) > DOTS:
         return _squares(x[good], y[good], k % KINDS)
-    radius = 3 if len(spots) <= 400 else 2
-    path = "".join(_shape(k, a, b, radius) for a, b in spots.tolist())
+    radius = 3 if len(columns) <= 400 else 2
+    spots = zip((columns / 10).tolist(), (rows / 10).tolist(), strict=True)
+    path = "".join(_shape(k, a, b, radius) for a, b in spots)
     return f'<path class="dots d{k % KINDS}" d="{path}"/>' if path else ""
 
 
@@ -315,13 +310,13 @@ def _cells(chart: Chart, cells: Cells) -> tuple[tuple[int, int], str]:
     wide, tall = (side, min(34.0, side)) if told else (_side(len(columns)), _side(len(rows)))
     shown_rows, shown_columns = tall >= 12, wide >= 12
     turned = shown_columns and any(_width(name) > wide - 4 for name in columns)
-    left = 16 + (20 if chart.y_label else 0)
+    left = 16.0 + (20 if chart.y_label else 0)
     left += max(map(_width, rows)) + 8 if shown_rows else 0
-    top = 16 + (24 if chart.title else 0)
+    top = 16.0 + (24 if chart.title else 0)
     right, bottom = left + wide * len(columns), top + tall * len(rows)
     foot = max(map(_width, columns)) * 0.72 + 14 if turned else 22
     foot = foot if shown_columns else 6
-    lean = max(_width(columns[0]) * 0.72 - left, 0) if turned else 0  # out of the left edge
+    lean = max(_width(columns[0]) * 0.72 - left, 0.0) if turned else 0  # out of the left edge
     left, right = left + lean, right + lean
     parts = [_squared(cells, left, top, wide, tall, words if told else None)]
     if shown_rows:
@@ -344,7 +339,7 @@ def _cells(chart: Chart, cells: Cells) -> tuple[tuple[int, int], str]:
 
 
 def _side(count: int) -> float:
-    """Of a cell without figures."""
+    """The width of a cell without figures."""
     return max(3.0, min(18.0, 400 / count))
 
 
@@ -394,14 +389,14 @@ def _spans(chart: Chart, spans: Spans) -> tuple[tuple[int, int], str]:
         if x - _width(word) / 2 >= end:
             words.append(_text("q mid", x, frame.bottom + 16, word))
             end = x + _width(word) / 2 + 4
-    low, high, value = frame.x(spans.low), frame.x(spans.high), frame.x(spans.value)
+    low, high, middle = frame.x(spans.low), frame.x(spans.high), frame.x(spans.value)
     for k, name in enumerate(names):
         y = top + 24 * k + 12
         words.append(_text("end", left - 8, y + 4, _fit(name, left - 20, TEXT)))
         if np.isfinite(low[k] + high[k]):
             bars.append(f"M{_n(low[k])} {_n(y)}H{_n(high[k])}")
-        if np.isfinite(value[k]):
-            dots.append(_shape(0, float(value[k]), y, 4))
+        if np.isfinite(middle[k]):
+            dots.append(_shape(0, float(middle[k]), y, 4))
     body = (
         f'<path class="grid" d="{"".join(lines)}"/>'
         f'<path class="line c0" d="{"".join(bars)}"/><path class="d0" d="{"".join(dots)}"/>'

@@ -19,6 +19,7 @@ from .network import ACTIVATIONS, LOSSES, SCHEDULES
 
 __all__ = ["Rule", "Settings", "read_toml", "rules"]
 
+_OPTIMIZERS = (*optim.OPTIMIZERS, "lbfgs")
 MAX_BYTES = 2**20  # of a settings file
 
 
@@ -161,7 +162,7 @@ class Settings:
         0.0, "The share of each label that is spread over all classes.", float, **_SHARE
     )
     optimizer: str = _setting(
-        "adam", f"{', '.join(optim.OPTIMIZERS)}.", str, names=tuple(optim.OPTIMIZERS)
+        "adam", f"{', '.join(_OPTIMIZERS)}.", str, names=_OPTIMIZERS
     )
     lr: float | str | None = _setting(
         None,
@@ -245,13 +246,13 @@ class Settings:
             )
         return self.activation
 
-    def resolved(self, rows: int, task: str = "classification") -> Settings:
+    def resolved(self, rows: int, task: str | None = None) -> Settings:
         """The same with what depends on the training rows and the task filled in.
 
         >>> Settings().resolved(1500).hidden, Settings().resolved(100).epochs
         ((128, 64), 200)
         """
-        if self.loss is not None and self.loss not in LOSSES[task]:
+        if task and self.loss is not None and self.loss not in LOSSES[task]:
             raise DataError(
                 f"loss {self.loss} is not for {task}; choose {' or '.join(LOSSES[task])}"
             )
@@ -263,7 +264,7 @@ class Settings:
         validation = self.validation
         if validation is None:
             validation = 0.1 if self.watched else 0.0
-        loss = self.loss or LOSSES[task][0]
+        loss = self.loss or (LOSSES[task][0] if task else None)
         return dataclasses.replace(
             self, epochs=epochs, hidden=hidden, lr=lr, validation=validation, loss=loss
         )

@@ -54,6 +54,7 @@ class RunFolder:
         self.path = os.fsdecode(path)
         self.force = force
         self._number: tuple[str, str] | None = None
+        self.facts: dict[str, Any] = {}  # what run.json shall say besides
         self._made = False  # whether this object made the folder
 
     @classmethod
@@ -244,7 +245,7 @@ class RunFolder:
             )
         return Predictor.of(load(self.place(MODEL)))
 
-    def begin(self, settings: Settings, table: Table, **facts: Any) -> None:
+    def begin(self, settings: Settings, table: Table) -> None:
         """Write what the run is, before its first step."""
         self.write(CONFIG, settings.to_toml())
         self.note(
@@ -258,7 +259,7 @@ class RunFolder:
             started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             versions=_versions(),
             fingerprint=fingerprint(table),
-            **facts,
+            **self.facts,
         )
 
     def demand_same_data(self, table: Table) -> None:

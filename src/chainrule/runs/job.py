@@ -1,106 +1,59 @@
-"""From a table to a trained network and back: what `chainrule train` and `predict` do."""
+"""From a table to a trained network: what `chainrule train` does, and every comparison."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import math
-from collections.abc import Sequence
+import os
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..data import Schema, Standardizer, Table, split
-from ..errors import DataError, ModelFileError, unknown
-from ..nn import Sequential, layers, optim, schedules
-from ..nn.base import count
-from ..ops import gates
+from ..data import Standardizer, Table, split
+from ..errors import DataError
 from ..train import History, fit
+from ..train.progress import Several, Silent
+from . import network as parts
+from .config import Settings
+from .folder import MODEL, Recorder, RunFolder
+from .network import ACTIVATIONS, network
+from .predictor import Floats, Predictor, Score
 
-Floats = NDArray[np.floating[Any]]
-
-ACTIVATIONS: dict[str, type[layers.Module]] = {
-    "relu": layers.ReLU,
-    "tanh": layers.Tanh,
-    "sigmoid": layers.Sigmoid,
-    "leaky_relu": layers.LeakyReLU,
-    "elu": layers.ELU,
-    "selu": layers.SELU,
-    "gelu": layers.GELU,
-    "silu": layers.SiLU,
-    "softplus": layers.Softplus,
-}
-# σ and tanh keep the variance with Glorot's draw, the rectifiers with He's, SELU with LeCun's.
-_INITIALISERS = {"tanh": "glorot_uniform", "sigmoid": "glorot_uniform", "selu": "lecun_normal"}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train; the defaults suit tables of a hundred to some ten thousand rows."""
-
-    hidden: tuple[int, ...] | None = None  # None: (128, 64) from a thousand rows on, else (64,)
-    activation: str = "relu"
-    optimizer: str = "adam"
-    lr: float | None = None  # None: 0.003 for adam and adamw, the optimiser's own for others
-    schedule: str = "cosine"  # or "constant"
-    epochs: int | None = None  # None: about 2000 steps, from 40 to 200 epochs
-    batch_size: int = 32
-    weight_decay: float = 0.0
-    dropout: float = 0.0
-    held_out: float = 0.2
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS:
-            raise unknown("activation", self.activation, ACTIVATIONS)
-        if self.schedule not in ("cosine", "constant"):
-            raise unknown("schedule", self.schedule, ("cosine", "constant"))
-        if self.optimizer not in optim.OPTIMIZERS:
-            raise unknown("optimizer", self.optimizer, optim.OPTIMIZERS)
-        for name in ("epochs", "batch_size", "seed"):
-            if (value := getattr(self, name)) is not None:
-                count(name, value, least=0 if name == "seed" else 1)
-        for units in self.hidden or ():
-            count("hidden units", units)
-        for name in ("lr", "weight_decay", "dropout", "held_out"):
-            if not math.isfinite(getattr(self, name) or 0):
-                raise DataError(f"{name} must be a finite number, got {getattr(self, name)}")
-
-    def resolved(self, rows: int) -> Settings:
-        """The same with what depends on the number of training rows filled in."""
-        epochs = self.epochs or min(200, max(40, round(2000 * self.batch_size / rows)))
-        hidden = self.hidden if self.hidden is not None else ((128, 64) if rows >= 1000 else (64,))
-        usual = 3e-3 if self.optimizer.startswith("adam") else optim.get(self.optimizer).lr
-        lr = self.lr if self.lr is not None else usual
-        return dataclasses.replace(self, epochs=epochs, hidden=hidden, lr=lr)
-
-    def steps(self, rows: int) -> int:
-        """The number of updates of a run on so many training rows."""
-        return (self.resolved(rows).epochs or 1) * -(-rows // self.batch_size)
-
-
-@dataclass(frozen=True)
-class Score:
-    """How well a network does on rows, beside what a constant answer would reach."""
-
-    name: str  # "accuracy", or "r2"
-    value: float
-    baseline: float  # always the commonest class; always the mean
-    rows: int
-    error: float  # cross-entropy per row, or the root mean squared error in the target's units
-    confusion: tuple[tuple[int, ...], ...] = ()  # rows: the true class, columns: the predicted
+__all__ = [
+    "ACTIVATIONS",
+    "Predictor",
+    "Score",
+    "Settings",
+    "Trained",
+    "network",
+    "train_table",
+]
 
 
 @dataclass
 class Trained:
-    """A trained network with what is needed to use it on new rows."""
+    """A trained network with what is needed to use it on new rows, and to report on it."""
 
     predictor: Predictor
     history: History
     score: Score  # on held-out rows
-    train_rows: int
-    settings: Settings
+    settings: Settings  # resolved
+    train: Table  # the rows that were learnt from
+    held_out: Table
+    validation: Table | None = None  # watched while training, taken from the training rows
+    watch: Any = None  # gradient norms and update ratios by layer and epoch, if they were kept
+    folder: RunFolder | None = None
+    unsaved: tuple[str, ...] = ()  # what could not be written into the folder, and why
+
+    @property
+    def train_rows(self) -> int:
+        """The number of rows that were learnt from."""
+        return self.train.rows
 
     @property
     def steps(self) -> int:
@@ -115,194 +68,265 @@ class Trained:
         self.predictor.save(path, score=score)
 
 
-class Predictor:
-    """A network with the schema and the scaling of the table that it learnt from.
-
-    `features` are what `schema.encode(header, rows)` makes of a table, or a `Table`'s: float64 of
-    shape (rows, schema.width), unscaled. `scores(features)` are probabilities of shape
-    (rows, classes), or values of shape (rows,) in the target's own units; `answers(features)` the
-    class names, or the same values. `save(path)` writes one file, and
-    `Predictor.of(chainrule.load(path))` reads it, as `chainrule predict` does.
-
-    >>> from chainrule.data import load_dataset
-    >>> iris = load_dataset("iris")
-    >>> predictor = train_table(iris, Settings(epochs=60), progress=False).predictor
-    >>> predictor.answers(iris.features[:2]), predictor.scores(iris.features[:2]).shape
-    (['setosa', 'setosa'], (2, 3))
-    >>> header = [f"{part} (cm)" for part in
-    ...           ("petal width", "petal length", "sepal width", "sepal length")]
-    >>> predictor.answers(predictor.schema.encode(header, [["0.2", "1.4", "3.5", "5.1"]]))
-    ['setosa']
-    """
-
-    def __init__(
-        self,
-        model: Sequential,
-        schema: Schema,
-        standardizer: Standardizer,
-        target_mean: float = 0.0,
-        target_scale: float = 1.0,
-    ) -> None:
-        self.model = model
-        self.schema = schema
-        self.standardizer = standardizer
-        self.target_mean = target_mean
-        self.target_scale = target_scale
-
-    def scores(self, features: Floats) -> Floats:
-        """Class probabilities, or values in the target's units; in chunks, to save memory."""
-        raw = self.model.predict(self.standardizer(features), batch_size=8192)
-        if self.schema.classes is not None:
-            return gates.softmax(raw.astype(np.float64))  # type: ignore[no-any-return]
-        return raw[:, 0].astype(np.float64) * self.target_scale + self.target_mean
-
-    def answers(self, features: Floats) -> list[str] | Floats:
-        """The most probable class of each row by name, or the predicted values."""
-        scores = self.scores(features)
-        if self.schema.classes is None:
-            return scores
-        return [self.schema.classes[k] for k in np.argmax(scores, axis=1)]
-
-    def score(self, table: Table, train: Table | None = None) -> Score:
-        """How well the network does on a table; the baseline comes from `train` if given."""
-        known = (train or table).target
-        scores = self.scores(table.features)
-        if self.schema.classes is not None:
-            return _classification(scores, table.target, known, len(self.schema.classes))
-        return _regression(scores, table.target, known)
-
-    def save(self, path: str, **extra: Any) -> None:
-        """Write everything to one file that `Predictor.of(chainrule.load(path))` reads back."""
-        self.model.extra = {
-            **extra,
-            "schema": self.schema.to_json(),
-            "standardizer": self.standardizer.to_json(),
-            "target": [self.target_mean, self.target_scale],
-        }
-        self.model.save(path)
-
-    @classmethod
-    def of(cls, model: Any) -> Predictor:
-        """The predictor that a loaded model carries; `ModelFileError` where it carries none."""
-        extra = getattr(model, "extra", None) or {}
-        if "schema" not in extra:
-            raise ModelFileError(
-                "the file holds a network without a table's schema; it was saved by model.save,"
-                " not by 'chainrule train'. Use it from Python: chainrule.load(path).predict(X)"
-            )
-        mean, scale = _two_numbers(extra.get("target"))
-        schema = Schema.from_json(extra["schema"])
-        standardizer = Standardizer.from_json(extra.get("standardizer"))
-        if len(standardizer.mean) != schema.width:
-            raise ModelFileError("the file's scaling and schema differ in width; it was altered")
-        return cls(model, schema, standardizer, mean, scale)
-
-
 def train_table(
     table: Table,
     settings: Settings | None = None,
     *,
-    progress: bool | None = None,
+    progress: bool | Silent | None = None,
     callbacks: Sequence[Any] = (),
+    folder: RunFolder | str | os.PathLike[str] | None = None,
+    resume: bool = False,
 ) -> Trained:
     """Train a network on a table, holding out a part of the rows to score it on.
 
     Features are standardised with the training rows' mean and deviation, a regression target too.
+    With a `folder` the run is kept there while it lasts: settings, checkpoints, history, and at the
+    end the model and a report. `resume` goes on with what is there as if it had never stopped, to
+    the bit; a run that was killed before its first checkpoint begins afresh. What cannot be written
+    at the end, as where the disk is full, is told by `Trained.unsaved`, and the network is there.
+
+    Raises `DataError` for a table that cannot be split or settings that do not fit it, and before
+    any training for a folder that cannot be made or written to, that holds another run, or that
+    another process is writing; for `resume`, where the table has changed since.
 
     >>> from chainrule.data import load_dataset
     >>> trained = train_table(load_dataset("wine"), Settings(epochs=20), progress=False)
     >>> trained.score.value > 0.8
     True
     """
-    settings = settings or Settings()
-    train, held_out = split(table, settings.held_out, settings.seed)
-    settings = settings.resolved(train.rows)
-    predictor = _untrained(train, settings)
-    target: Floats = train.target  # type: ignore[assignment]
-    if table.task == "regression":
-        target = ((target - predictor.target_mean) / predictor.target_scale)[:, None]
-    with np.errstate(over="ignore", invalid="ignore"):  # divergence has an error of its own
-        history = fit(
-            predictor.model,
-            predictor.standardizer(train.features),
-            target,
-            loss="softmax_cross_entropy" if table.task == "classification" else "squared_error",
-            optimizer=_optimizer(settings, train.rows),
-            epochs=settings.epochs or 1,
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            callbacks=callbacks,
-            progress=progress,
+    job = _Job.of(table, settings or Settings())
+    if folder is None:
+        return job.run(progress, callbacks)
+    if not isinstance(folder, RunFolder):
+        folder = RunFolder(folder)
+    with _opened(folder, job, resume):
+        return _kept(folder, job, progress, callbacks, resume)
+
+
+@dataclass
+class _Job:
+    """A table in its parts, the settings that fit them, and a network with its first weights."""
+
+    table: Table
+    settings: Settings
+    train: Table
+    held_out: Table
+    validation: Table | None
+    predictor: Predictor
+
+    @classmethod
+    def of(cls, table: Table, settings: Settings) -> _Job:
+        rest, held_out = split(table, settings.held_out, settings.seed)
+        share = settings.resolved(rest.rows, table.task).validation
+        train, validation = split(rest, share, settings.seed) if share else (rest, None)
+        settings = settings.resolved(train.rows, table.task)
+        _demand_fitting(settings, table, validation)
+        made = cls(table, settings, train, held_out, validation, _untrained(train, settings))
+        if settings.lr == "find":
+            made.settings = dataclasses.replace(settings, lr=made.found_rate())
+        return made
+
+    def targets(self, part: Table) -> Any:
+        """What the loss takes as the target: labels, or standardised numbers as a column."""
+        if part.task == "classification":
+            if self.settings.loss == "logistic":
+                return part.target.astype(np.float64)[:, None]
+            return part.target
+        found: Floats = part.target  # type: ignore[assignment]
+        return ((found - self.predictor.target_mean) / self.predictor.target_scale)[:, None]
+
+    def weights(self, part: Table) -> Any:
+        """n/(k·nₖ) for a row of class k where classes are balanced, else None."""
+        if self.settings.class_weight is None:
+            return None
+        counts = np.bincount(self.train.target, minlength=self.classes)
+        return self.train.rows / (np.count_nonzero(counts) * np.maximum(counts, 1))[part.target]
+
+    @property
+    def classes(self) -> int:
+        return len(self.table.schema.classes or ())
+
+    def arguments(self) -> dict[str, Any]:
+        """What `fit` is given of the rows, the loss and the batches."""
+        scaled, found = self.predictor.standardizer, {}
+        if self.validation is not None:
+            held = scaled(self.validation.features), self.targets(self.validation)
+            weights = self.weights(self.validation)
+            found["validation_data"] = held if weights is None else (*held, weights)
+        return {
+            "X": scaled(self.train.features),
+            "y": self.targets(self.train),
+            "loss": parts.loss(self.settings),
+            "batch_size": self.settings.batch_size,
+            "seed": self.settings.seed,
+            "sample_weight": self.weights(self.train),
+            "threads": self.settings.threads,
+            **found,
+        }
+
+    def found_rate(self) -> float:
+        """The learning rate that a short trial on a copy of the network suggests."""
+        from ..train import lr_find
+
+        trial = parts.optimizer(dataclasses.replace(self.settings, lr=1e-3, schedule="constant"), 1)
+        given = self.arguments()
+        model = _untrained(self.train, self.settings).model
+        names = ("X", "y", "loss", "batch_size", "seed")
+        found = lr_find(model, **{name: given[name] for name in names}, optimizer=trial)
+        return float(found.suggestion)
+
+    def callbacks(self) -> list[Any]:
+        """What the settings ask to be done between epochs."""
+        from ..train import EarlyStopping, ReduceLROnPlateau
+
+        found: list[Any] = []
+        if self.settings.schedule == "plateau":
+            found.append(ReduceLROnPlateau())
+        if self.settings.patience is not None:
+            found.append(EarlyStopping(patience=self.settings.patience))
+        return found
+
+    def run(
+        self, progress: bool | Silent | None, callbacks: Sequence[Any], **keeping: Any
+    ) -> Trained:
+        """The run itself, and its score."""
+        settings, predictor = self.settings, self.predictor
+        own = self.callbacks() if settings.watched else []
+        with np.errstate(over="ignore", invalid="ignore"):  # divergence has an error of its own
+            history = fit(
+                predictor.model,
+                **self.arguments(),
+                optimizer=parts.optimizer(settings, settings.steps(self.train.rows)),
+                epochs=settings.epochs or 1,
+                callbacks=[*own, *callbacks],
+                progress=progress,
+                **keeping,
+            )
+        if keeping and isinstance(progress, Silent) and progress.hurried:
+            raise KeyboardInterrupt
+        score = predictor.score(self.held_out, self.train)
+        return Trained(
+            predictor, history, score, settings, self.train, self.held_out, self.validation
         )
-    score = predictor.score(held_out, train)
-    return Trained(predictor, history, score, train.rows, settings)
+
+
+def _demand_fitting(settings: Settings, table: Table, validation: Table | None) -> None:
+    classes = table.schema.classes
+    if settings.watched and validation is None:
+        what = "patience" if settings.patience is not None else "the schedule plateau"
+        raise DataError(f"{what} needs rows to watch; give a validation share above 0")
+    if settings.loss == "logistic" and len(classes or ()) != 2:
+        raise DataError(
+            f"loss logistic tells two classes apart, and '{table.schema.target}' has"
+            f" {len(classes or ())}; use softmax_cross_entropy"
+        )
+    if classes is None and (settings.class_weight or settings.label_smoothing):
+        name = "class_weight" if settings.class_weight else "label_smoothing"
+        raise DataError(f"{name} is for classes, and '{table.schema.target}' is a number")
+    if settings.label_smoothing and settings.loss != "softmax_cross_entropy":
+        raise DataError("label_smoothing goes with the loss softmax_cross_entropy")
 
 
 def _untrained(train: Table, settings: Settings) -> Predictor:
     standardizer = Standardizer.fit(train.features)
-    outputs = 1 if train.schema.classes is None else len(train.schema.classes)
+    classes = train.schema.classes
+    outputs = 1 if classes is None or settings.loss == "logistic" else len(classes)
     model = network(train.schema.width, outputs, settings)
-    if train.task == "classification":
+    if classes is not None:
         return Predictor(model, train.schema, standardizer)
     mean, scale = float(np.mean(train.target)), float(np.std(train.target))
     return Predictor(model, train.schema, standardizer, mean, scale if scale > 0 else 1.0)
 
 
-def network(inputs: int, outputs: int, settings: Settings) -> Sequential:
-    """A dense network: hidden layers with their activation, and a linear output layer."""
-    init = _INITIALISERS.get(settings.activation, "he_uniform")
-    stack: list[Any] = []
-    for units in settings.hidden or ():
-        stack += [layers.Linear(inputs, units, init=init), ACTIVATIONS[settings.activation]()]
-        if settings.dropout:
-            stack.append(layers.Dropout(settings.dropout))
-        inputs = units
-    return Sequential(*stack, layers.Linear(inputs, outputs), seed=settings.seed)
+# -- with a folder --------------------------------------------------------------------------------
 
 
-def _optimizer(settings: Settings, rows: int) -> Any:
-    """The optimiser by name; its learning rate falls to 0 along a half cosine, or stays."""
-    kind = type(optim.get(settings.optimizer))
-    lr: Any = settings.lr
-    options = {"weight_decay": settings.weight_decay} if settings.weight_decay else {}
-    return kind(
-        lr=schedules.cosine(lr, settings.steps(rows)) if settings.schedule == "cosine" else lr,
-        **options,
-    )
+@contextlib.contextmanager
+def _opened(folder: RunFolder, job: _Job, resume: bool) -> Iterator[None]:
+    """Within, the folder is this process's, and says what the run is."""
+    if not resume:
+        folder.make()
+    with folder.held():
+        if resume:
+            folder.demand_same_data(job.table)
+        else:
+            _begin(folder, job)
+        yield
 
 
-def _classification(scores: Floats, labels: Any, known: Any, classes: int) -> Score:
-    predicted = np.argmax(scores, axis=1)
-    confusion = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
-    commonest = int(np.argmax(np.bincount(known, minlength=classes)))
-    with np.errstate(divide="ignore"):
-        surprise = -np.log(scores[np.arange(len(labels)), labels])
-    return Score(
-        "accuracy",
-        float(np.mean(predicted == labels)),
-        float(np.mean(labels == commonest)),
-        len(labels),
-        float(np.mean(surprise)),
-        tuple(tuple(int(n) for n in row) for row in confusion),
-    )
+def _begin(folder: RunFolder, job: _Job) -> None:
+    folder.clear()
+    try:
+        folder.begin(job.settings, job.table)
+    except OSError as error:
+        folder.discard()
+        raise DataError(
+            f"{folder.path}: the run folder cannot be written to ({error.strerror}); choose another"
+            " place with --run DIR, or --no-run"
+        ) from None
 
 
-def _regression(scores: Floats, target: Any, known: Any) -> Score:
-    residual = float(np.mean((scores - target) ** 2))
-    spread = float(np.mean((target - np.mean(target)) ** 2))
-    constant = float(np.mean((target - np.mean(known)) ** 2))
-    return Score(
-        "r2",
-        1 - residual / spread if spread else float("nan"),
-        1 - constant / spread if spread else float("nan"),
-        len(target),
-        residual**0.5,
-    )
+def _kept(
+    folder: RunFolder,
+    job: _Job,
+    progress: bool | Silent | None,
+    callbacks: Sequence[Any],
+    resume: bool,
+) -> Trained:
+    from ..train.checkpoint import Checkpoint
+
+    recorder, checkpoint = Recorder(folder), Checkpoint(folder.path, job.settings.checkpoint_every)
+    show = Several([recorder, progress])
+    folder.note(status="running", **folder.facts)
+    try:
+        with _said_once():
+            trained = job.run(show, callbacks, checkpoint=checkpoint, resume=True)
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt)
+        with contextlib.suppress(OSError):
+            folder.note(
+                status="interrupted" if stopped else "failed",
+                **({} if stopped else {"error": str(error)[:500]}),
+            )
+        raise
+    trained.folder = folder
+    trained.unsaved = tuple(_saved(trained, folder, checkpoint.error))
+    return trained
 
 
-def _two_numbers(pair: Any) -> tuple[float, float]:
-    good = isinstance(pair, list) and len(pair) == 2
-    if not good or not all(isinstance(x, (int, float)) and np.isfinite(x) for x in pair):
-        raise ModelFileError("the file's target scaling is damaged or was altered")
-    return float(pair[0]), float(pair[1])
+def _saved(trained: Trained, folder: RunFolder, failed: OSError | None) -> Iterator[str]:
+    """Write what the run leaves; yields what could not be written."""
+    if failed is not None:
+        yield f"the last checkpoint ({failed.strerror or failed})"
+    history, score = trained.history, trained.score
+    contents = {
+        "the history": lambda: folder.write_history(history),
+        "the model": lambda: trained.save(folder.place(MODEL)),
+        "its record": lambda: folder.note(
+            status="interrupted" if history.stopped == "interrupted" else "finished",
+            score=json.loads(json.dumps(_plain(score))),
+            epochs=history.epochs,
+            seconds=round(history.seconds, 3),
+        ),
+    }
+    for what, write in contents.items():
+        try:
+            write()
+        except OSError as error:
+            yield f"{what} ({error.strerror or error})"
+
+
+def _plain(score: Score) -> dict[str, Any]:
+    found = {name: getattr(score, name) for name in ("name", "value", "baseline", "error", "rows")}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in found.items()
+    }
+
+
+@contextlib.contextmanager
+def _said_once() -> Iterator[None]:
+    """Within, a checkpoint that fails is told in one line; the run's end tells it again."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", message="the checkpoint was not saved")
+        yield

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..errors import DataError
 from ..nn import Sequential, layers, losses, optim, schedules
 
 if TYPE_CHECKING:
@@ -68,10 +70,24 @@ def optimizer(settings: Settings, steps: int) -> Any:
         for name in ("momentum", "weight_decay", "clip_norm", "clip_value")
         if (value := getattr(settings, name))
     }
-    made: Any = optim.OPTIMIZERS[settings.optimizer](lr=_rate(settings, steps), **options)
+    if settings.optimizer == "lbfgs":
+        return _lbfgs(settings, options)
+    kind: Any = optim.OPTIMIZERS[settings.optimizer]
+    if settings.momentum and "momentum" not in inspect.signature(kind).parameters:
+        raise DataError(f"{settings.optimizer} has no momentum setting; use sgd or rmsprop")
+    made = kind(lr=_rate(settings, steps), **options)
     if settings.accumulate > 1:
         made = optim.Accumulate(made, settings.accumulate)
     return optim.EMA(made, decay=settings.ema) if settings.ema else made
+
+
+def _lbfgs(settings: Settings, options: dict[str, Any]) -> Any:
+    """L-BFGS finds its own way: what bounds or schedules a step is refused."""
+    odd = [name for name in options if name != "weight_decay"]
+    odd += [name for name, off in (("accumulate", 1), ("ema", None)) if getattr(settings, name) != off]
+    if odd:
+        raise DataError(f"lbfgs does not go with {odd[0]}; leave it out, or use another optimizer")
+    return optim.LBFGS(**options)
 
 
 def _rate(settings: Settings, steps: int) -> Any:

@@ -41,6 +41,7 @@ class Predictor:
     `Predictor.of(chainrule.load(path))` reads it, as `chainrule predict` does.
 
     >>> from chainrule.data import load_dataset
+    >>> from chainrule.runs import Settings, train_table
     >>> iris = load_dataset("iris")
     >>> predictor = train_table(iris, Settings(epochs=60), progress=False).predictor
     >>> predictor.answers(iris.features[:2]), predictor.scores(iris.features[:2]).shape
@@ -69,7 +70,10 @@ class Predictor:
         """Class probabilities, or values in the target's units; in chunks, to save memory."""
         raw = self.model.predict(self.standardizer(features), batch_size=8192)
         if self.schema.classes is not None:
-            return gates.softmax(raw.astype(np.float64))  # type: ignore[no-any-return]
+            logits = raw.astype(np.float64)
+            if logits.shape[1] == 1:  # one logit for two classes
+                logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+            return gates.softmax(logits)  # type: ignore[no-any-return]
         return raw[:, 0].astype(np.float64) * self.target_scale + self.target_mean
 
     def answers(self, features: Floats) -> list[str] | Floats:

@@ -176,6 +176,7 @@ def identity(run: Run, plan: Plan, held_out: Any, callbacks: Iterable[Any]) -> d
     """What must be equal for a run to go on; the number of epochs may grow."""
     return {
         "data": digest([plan.X, plan.y, plan.weights]),
+        "rows": plan.rows,
         "validation data": digest(held_out or []),
         "model": repr(run.model),
         "parameters": {k: [p.dtype.name, *p.shape] for k, p in run.model.named_parameters()},

@@ -20,6 +20,7 @@ from .inputs import features, frozen, targets, validation, weighable, weights
 from .metrics import resolve
 from .progress import reporter
 from .run import Gauges, Interrupt, Loop, Plan, Run, moment
+from .stream import StreamPlan, is_stream
 
 __all__ = ["fit"]
 
@@ -30,7 +31,7 @@ CHUNK = 1024  # rows that are measured at once, at least
 def fit(
     model: Any,
     X: Any,
-    y: Any,
+    y: Any = None,
     *,
     loss: Any,
     optimizer: Any = "adam",
@@ -59,6 +60,10 @@ def fit(
     Epoch e = 1, 2, … visits `np.random.default_rng([seed, 10000 + e]).permutation(n)` in order, the
     last batch short; the natural order where shuffle=False or one batch holds all rows. `seed` also
     restarts dropout. The same seed gives the same bytes; None takes a new one, kept in the History.
+
+    X may be `data.Batches` in place of X and y, for data larger than memory: their batches are
+    taken as they come (`batch_size`, `shuffle` are theirs), and metrics are measured on
+    `validation_data` only.
 
     `sample_weight` has a number ≥ 0 for each row: a batch's loss is Σ w·l / Σ w, which the loss is
     asked for as loss(prediction, target, sample_weight=w). A row of weight 0 is as if not there.
@@ -90,14 +95,6 @@ def fit(
     """
     run = Run(model, losses.get(loss), optim.get(optimizer), state)
     epochs = count("epochs", epochs)
-    X = features(model, X)
-    y = targets(model, run.loss, X, y)
-    if sample_weight is not None:
-        weighable(run.loss)
-    X, y, w = _weighed(X, y, weights(model, sample_weight, len(X)))
-    size = len(X)
-    if batch_size is not None and not run.full_batch:
-        size = min(count("batch_size", batch_size), len(X))
     held_out = validation(model, run.loss, validation_data)
     keeper = checkpoints.checkpoint(checkpoint)
     if seed is None:
@@ -105,22 +102,43 @@ def fit(
     seed = count("seed", seed, least=0)
     if threads is not None:
         threads = count("threads", threads)
-    plan = Plan(X, y, size, epochs, bool(shuffle), seed, w)
+    plan: Plan
+    if is_stream(X):
+        if y is not None or sample_weight is not None:
+            raise TypeError("Batches hold X, y and weights; leave out y and sample_weight")
+        plan = StreamPlan(X, model, run.loss, epochs, seed)
+    else:
+        plan = _plan(run, (X, y, sample_weight), epochs, batch_size, bool(shuffle), seed)
     gauges = Gauges(
         run,
         plan,
         held_out,
         resolve(() if metrics is None else metrics, getattr(run.loss, "boundary", 0.5)),
-        max(size, CHUNK),
+        max(plan.size, CHUNK),
     )
     told = Callbacks(() if callbacks is None else callbacks)
     if keeper is None and resume:
         raise ValueError("resume needs a checkpoint: the folder in which the run is kept")
     kept = keeper and keeper.begin(checkpoints.identity(run, plan, held_out, told.all), resume)
     history = History(seed=plan.seed)
-    show = reporter(progress, plan.epochs, plan.steps)
+    show = reporter(progress, plan.epochs, plan.expected, len(plan.X), run.optimizer, history)
     loop = Loop(run, plan, gauges, told, show, history, Interrupt(), keeper)
     return _train(loop, kept, compile, threads)
+
+
+def _plan(
+    run: Run, data: tuple[Any, Any, Any], epochs: int, batch_size: Any, shuffle: bool, seed: int
+) -> Plan:
+    """The plan for arrays, checked and cast."""
+    X = features(run.model, data[0])
+    y = targets(run.model, run.loss, X, data[1])
+    if data[2] is not None:
+        weighable(run.loss)
+    X, y, w = _weighed(X, y, weights(run.model, data[2], len(X)))
+    size = len(X)
+    if batch_size is not None and not run.full_batch:
+        size = min(count("batch_size", batch_size), len(X))
+    return Plan(X, y, size, epochs, shuffle, seed, w)
 
 
 def _weighed(X: Array, y: Array, w: Array | None) -> tuple[Array, Array, Array | None]:
@@ -146,6 +164,7 @@ def _train(loop: Loop, kept: Any, compile: bool, threads: int | None) -> History
                     loop.save()
             except KeyboardInterrupt:
                 run.finish()
+                loop.show.hurry()
                 history.stopped = "interrupted"
     finally:
         history.seconds = time.perf_counter() - loop.began

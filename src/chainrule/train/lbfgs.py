@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -31,7 +32,7 @@ class LBFGSLoop(Loop):
     What `LBFGS` says about its end is `history.stopped`: "converged", "no descent" where its line
     search found no lower loss (as in float32 near a minimum), None after all epochs. The model
     holds an accepted iterate at any time a callback or the user sees it. What SciPy remembers of
-    earlier gradients cannot be kept: a run that is resumed goes on from its last iterate without.
+    earlier gradients cannot be kept, so a run that is resumed starts over: the path is the same.
     """
 
     def __init__(self, loop: Loop, compile: bool = True, threads: int | None = None) -> None:
@@ -45,9 +46,7 @@ class LBFGSLoop(Loop):
     def epochs(self) -> str | None:
         """Every iteration, until the optimiser or somebody else ends it."""
         rule = self.run.optimizer
-        limit = min(self.plan.epochs, rule.max_iter or self.plan.epochs) - self.history.epochs
-        if limit <= 0:
-            return None
+        limit = min(self.plan.epochs, rule.max_iter or self.plan.epochs)
         start = self.objective.packed(self.run.values())
         try:
             found = minimizer()(
@@ -233,12 +232,11 @@ def _plain(x: Any) -> Any:
 def minimizer() -> Any:
     """SciPy's `minimize`; `ChainruleError` where SciPy is not installed."""
     try:
-        from scipy.optimize import minimize
+        return importlib.import_module("scipy.optimize").minimize
     except ImportError:
         raise ChainruleError(
             "LBFGS needs SciPy: pip install 'chainrule[sklearn]', or train with optimizer=\"adam\""
         ) from None
-    return minimize
 
 
 def _demand_one_function(run: Run) -> None:

@@ -34,7 +34,7 @@ def native(loop: Loop, threads: int | None = None) -> Loop:
         history.compiled = "no: llvmlite is not installed for this platform"
         return loop
     try:
-        made = NativeLoop(loop, threads)
+        made = _made(loop, threads)
     except (TraceError, CompileError) as error:
         history.compiled = f"no: {error}"
         warnings.warn(
@@ -46,6 +46,13 @@ def native(loop: Loop, threads: int | None = None) -> Loop:
         return loop
     history.compiled = "yes"
     return made
+
+
+def _made(loop: Loop, threads: int | None) -> Loop:
+    from .stream import NativeStream, StreamPlan
+
+    kind = NativeStream if isinstance(loop.plan, StreamPlan) else NativeLoop
+    return kind(loop, threads)
 
 
 class NativeLoop(Loop):
@@ -98,12 +105,14 @@ class NativeLoop(Loop):
                 step.save_model()
             if stopped := self._looked(done):
                 return stopped
-            if self.checkpoint is not None and self.checkpoint.due:
-                step.save()
-                self.save()
+            self.keep()
             if self.looks:
                 step.refresh()
         return None
+
+    def ready(self) -> None:
+        """Bring the run's own values up to date."""
+        self.step.save()
 
     def end_of(self, epoch: int) -> str | None:
         """As `Loop.end_of`; averages of weights are in the optimiser's state."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ..errors import quoted
@@ -63,14 +63,15 @@ class Silent:
 
 
 class Several(Silent):
-    """Tells each of several what it is told."""
+    """Tells each of several what it is told; each is what `fit` takes as progress."""
 
-    def __init__(self, parts: Iterable[Silent]) -> None:
-        self.parts = list(parts)
+    def __init__(self, parts: Iterable[bool | Silent | None]) -> None:
+        self.chosen = list(parts)
+        self.parts: list[Silent] = []
 
     def begin(self, outline: Outline) -> None:
-        for part in self.parts:
-            part.begin(outline)
+        facts = [getattr(outline, field.name) for field in fields(outline)]
+        self.parts = [reporter(part, *facts) for part in self.chosen]
 
     def step(self, epoch: int, steps: int) -> None:
         for part in self.parts:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,9 +28,11 @@ Array = Any
 Batch = tuple[Array, Array, Array | None]  # X, y, and a weight a row where there are weights
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
     """Which rows are visited when."""
+
+    measured: ClassVar[bool] = True  # whether metrics are read on these rows after an epoch
 
     X: Array
     y: Array
@@ -41,9 +43,19 @@ class Plan:
     weights: Array | None = None
 
     @property
+    def rows(self) -> int:
+        """The number of rows an epoch."""
+        return len(self.X)
+
+    @property
     def steps(self) -> int:
         """The number of batches an epoch."""
-        return -(-len(self.X) // self.size)
+        return -(-self.rows // self.size)
+
+    @property
+    def expected(self) -> int:
+        """As `steps`, or 0 where it is not known yet: what a display goes by."""
+        return self.steps
 
     @property
     def whole(self) -> bool:
@@ -56,9 +68,10 @@ class Plan:
 
     def batch(self, epoch: int, place: int) -> Batch:
         """One batch of an epoch."""
-        return next(self.batches(epoch, place))
+        with closing(self.batches(epoch, place)) as batches:
+            return next(batches)
 
-    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, first: int = 0) -> Generator[Batch, None, None]:
         """The rows of an epoch, batch by batch, from the batch `first` (from 0) on."""
         n, size = len(self.X), self.size
         if size == n:
@@ -205,7 +218,7 @@ class Gauges:
 
     def read(self, history: History) -> None:
         """Append this epoch's numbers."""
-        if self.metrics:
+        if self.metrics and self.plan.measured:
             self._read(history, "", self.plan.X, self.plan.y)
         if self.held_out is not None:
             X, y, weights = self.held_out
@@ -246,26 +259,38 @@ class Loop:
 
     def steps(self, epoch: int) -> str | None:
         """Every batch of an epoch that is not done yet, and its mean loss over rows."""
-        run, history, plan, stopped = self.run, self.history, self.plan, None
-        done = history.steps - (epoch - 1) * plan.steps
-        total = 0.0
-        for k, value in enumerate(history.step_loss[history.steps - done :]):
-            total += value * min(plan.size, len(plan.X) - k * plan.size)
-        for X, y, weights in plan.batches(epoch, done):
-            value = run.step(X, y, weights)
-            if not math.isfinite(value):
-                raise diverged(run, f"the loss is {value}", history.steps + 1, epoch)
-            total += value * len(X)
-            history.step_loss.append(value)
-            self.show.step(epoch, history.steps)
-            if stopped := self.asked("on_step", epoch):
-                break
-            self.keep()
-        if run.went_wrong():
+        run, history, stopped = self.run, self.history, None
+        done = history.steps - ((epoch - 1) * self.plan.steps if epoch > 1 else 0)
+        with closing(self.plan.batches(epoch, done)) as batches:
+            for X, y, weights in batches:
+                value = self.step_on(X, y, weights)
+                if not math.isfinite(value):
+                    raise diverged(run, f"the loss is {value}", history.steps + 1, epoch)
+                history.step_loss.append(value)
+                self.show.step(epoch, history.steps)
+                if stopped := self.asked("on_step", epoch):
+                    break
+                self.keep()
+        if self.went_wrong():
             raise diverged(run, "a parameter is not finite", history.steps, epoch)
         if stopped is None:
-            history.loss.append(total / len(self.plan.X))
+            history.loss.append(self.mean(epoch))
         return stopped
+
+    def step_on(self, X: Array, y: Array, weights: Array | None) -> float:
+        """One step on a batch, and its loss before the update."""
+        return self.run.step(X, y, weights)
+
+    def went_wrong(self) -> bool:
+        """Whether the last update left a parameter that is not finite; if so, it is undone."""
+        return self.run.went_wrong()
+
+    def mean(self, epoch: int) -> float:
+        """The row-weighted mean of an epoch's losses."""
+        plan, total = self.plan, 0.0
+        for k, value in enumerate(self.history.step_loss[(epoch - 1) * plan.steps :]):
+            total += value * min(plan.size, plan.rows - k * plan.size)
+        return total / plan.rows
 
     def end_of(self, epoch: int) -> str | None:
         """What an epoch is measured by, and who is told."""
@@ -277,7 +302,11 @@ class Loop:
     def keep(self) -> None:
         """Save a checkpoint where one is due."""
         if self.checkpoint is not None and self.checkpoint.due:
+            self.ready()
             self.save()
+
+    def ready(self) -> None:
+        """Bring the run's own values up to date, where a program has newer ones."""
 
     def save(self) -> None:
         """Save a checkpoint, if there shall be any."""

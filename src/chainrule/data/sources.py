@@ -1,0 +1,447 @@
+"""Where tables come from besides CSV: data frames, columns, arrays, Parquet and .npz files."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, listed, quoted
+from .cells import Floats, number_name, with_gaps
+from .scan import Source
+from .sheet import CsvSource
+
+__all__ = ["FrameSource", "ParquetSource", "PairSource", "load_npz", "source_of"]
+
+CELLS = 2**17  # of a chunk
+MAX_CELLS = 2**31  # of a Parquet file, whose header may promise anything
+MAX_RATIO, MAX_UNPACKED = 200, 2**28  # of a packed array: beyond both, it is a bomb
+X_NAMES, Y_NAMES = ("X", "x", "features", "data"), ("y", "target", "labels")
+_PLAIN = (".csv", ".tsv", ".txt")
+_EXTRA = "pip install 'chainrule[data]'"
+
+
+class ValueChunk:
+    """Some rows of columns that are arrays of numbers, or lists of text; rows count from 0."""
+
+    def __init__(self, name: str, columns: Sequence[Floats | list[str]], start: int) -> None:
+        self._name, self._columns, self._start = name, columns, start
+        self.rows = len(columns[0])
+
+    def matrix(self) -> Floats | None:
+        if any(isinstance(column, list) for column in self._columns):
+            return None
+        return np.stack(self._columns, axis=1)
+
+    def numbers(self, place: int) -> Floats | None:
+        column = self._columns[place]
+        return with_gaps(column) if isinstance(column, list) else column
+
+    def cells(self, place: int) -> list[str]:
+        column = self._columns[place]
+        if isinstance(column, list):
+            return column
+        return [number_name(value) if value - value == 0 else _odd(value) for value in column]
+
+    def where(self, row: int) -> str:
+        return f"{self._name}, row {self._start + row} (from 0)"
+
+
+def _odd(value: float) -> str:
+    return "" if value != value else str(value)
+
+
+class FrameSource:
+    """A pandas, polars, Arrow or other data frame that narwhals knows, or a dict of columns."""
+
+    def __init__(self, frame: Any, name: str = "frame") -> None:
+        self.name = name
+        self._frame = _frame(frame)
+        self.header = _names(self._frame.columns, name)
+        if len(self._frame) == 0:
+            raise DataError(f"{name}: the table has no rows; add rows of data")
+        self.forced = _categories(self._frame)
+
+    def chunks(self) -> Iterator[ValueChunk]:
+        size = max(1, CELLS // len(self.header))
+        for start in range(0, len(self._frame), size):
+            part = self._frame[start : start + size]
+            yield ValueChunk(self.name, _frame_columns(part, self.name), start)
+
+
+class ParquetSource:
+    """A Parquet file, read some rows at a time by pyarrow."""
+
+    def __init__(self, path: str, name: str) -> None:
+        self.name, self._path = name, path
+        with self._file() as file:
+            self.header = _names(file.schema_arrow.names, name)
+            rows = file.metadata.num_rows
+            if rows == 0:
+                raise DataError(f"{name}: the table has no rows; add rows of data")
+            if rows * len(self.header) > MAX_CELLS:
+                raise DataError(
+                    f"{name}: {rows} rows of {len(self.header)} columns are more than {MAX_CELLS}"
+                    " cells; give a part of it"
+                )
+            kinds = zip(self.header, file.schema_arrow.types, strict=True)
+            self.forced = frozenset(n for n, kind in kinds if str(kind).startswith("dictionary"))
+
+    def _file(self) -> Any:
+        try:
+            from pyarrow import ArrowException
+            from pyarrow.parquet import ParquetFile
+        except ImportError:
+            raise DataError(f"{self.name}: Parquet needs pyarrow; {_EXTRA}") from None
+        try:
+            return ParquetFile(self._path)
+        except (ArrowException, OSError, ValueError) as error:
+            raise _unreadable(self.name, "a Parquet file", error) from None
+
+    def chunks(self) -> Iterator[ValueChunk]:
+        from pyarrow import ArrowException, Table
+
+        start, size = 0, max(1, CELLS // len(self.header))
+        with self._file() as file:
+            try:
+                for batch in file.iter_batches(size):
+                    columns = _frame_columns(_frame(Table.from_batches([batch])), self.name)
+                    yield ValueChunk(self.name, columns, start)
+                    start += batch.num_rows
+            except (ArrowException, OSError) as error:
+                raise _unreadable(self.name, "a Parquet file", error) from None
+
+
+class PairSource:
+    """Features and target as two arrays; the columns are called x0, x1, … and `target`.
+
+    A memory-mapped array is read some rows at a time.
+    """
+
+    forced: frozenset[str] = frozenset()
+
+    def __init__(self, X: Any, y: Any, target: str, name: str = "arrays") -> None:
+        self.name = name
+        self._X, self._y = np.asanyarray(X), np.asanyarray(y)
+        if self._X.ndim != 2 or 0 in self._X.shape:
+            raise DataError(f"{name}: X has shape {self._X.shape}, expected (rows, columns)")
+        if self._y.shape[:1] != self._X.shape[:1] or self._y.size != len(self._X):
+            raise DataError(
+                f"{name}: X has {len(self._X)} rows, y has shape {self._y.shape};"
+                " give one target for each row"
+            )
+        self.header = [*(f"x{k}" for k in range(self._X.shape[1])), target]
+
+    def chunks(self) -> Iterator[ValueChunk]:
+        size = max(1, CELLS // len(self.header))
+        for start in range(0, len(self._X), size):
+            block = np.asarray(self._X[start : start + size])
+            columns = [_values(block[:, k], self.name, f"x{k}") for k in range(block.shape[1])]
+            y = np.asarray(self._y[start : start + size]).reshape(-1)
+            columns.append(_values(y, self.name, self.header[-1]))
+            yield ValueChunk(self.name, columns, start)
+
+
+def source_of(source: Any, target: str | None) -> Source:
+    """The source behind a path, a frame, a dict of columns, or a pair (X, y)."""
+    if isinstance(source, (str, os.PathLike)):
+        return _file_source(os.fspath(source), target)
+    if isinstance(source, (tuple, list)) and len(source) == 2:
+        X, y = source
+        if hasattr(X, "columns") or isinstance(X, Mapping):
+            return FrameSource(_joined(X, y, target or "y"))
+        return PairSource(X, y, target or "y")
+    return FrameSource(source)
+
+
+def _file_source(path: str, target: str | None) -> Source:
+    name = repr(path)[1:-1]
+    start = _start(path)
+    lower = path.lower()
+    if start == b"PAR1":
+        return ParquetSource(path, name)
+    if lower.endswith((".parquet", ".pq")) and start:
+        raise DataError(f"{name}: is not a Parquet file; name it after what it holds")
+    if start == b"PK\x03\x04" and not lower.endswith((*_PLAIN, ".xlsx", ".ods")):
+        X, y = load_npz(path)
+        return PairSource(X, y, target or "y", name)
+    if lower.endswith(".npz") and start:
+        raise DataError(f"{name}: is not an .npz file; name it after what it holds")
+    if start == b"\x93NUM":
+        raise DataError(f"{name}: one array only; save both with np.savez(path, X=X, y=y)")
+    return CsvSource.at(path)
+
+
+def _start(path: str) -> bytes:
+    """The first four bytes; none where it cannot be read, which the CSV reader then says."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4)
+    except (OSError, ValueError):
+        return b""
+
+
+def load_npz(path: str | os.PathLike[str]) -> tuple[Any, Any]:
+    r"""X and y of an .npz file, which may be called features or data, target or labels.
+
+    Nothing in the file is executed, and no array is made before its header, its length and how
+    far it was packed have been checked. DataError says what is wrong.
+
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "two.npz")
+    >>> np.savez(path, X=np.eye(2), y=[0, 1])
+    >>> load_npz(path)[1].tolist()
+    [0, 1]
+    """
+    name = repr(os.fsdecode(path))[1:-1]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [info.filename for info in archive.infolist()[:1000]]
+            X, y = (_member(names, known, name) for known in (X_NAMES, Y_NAMES))
+            return _array(archive, X, name), _array(archive, y, name)
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise _unreadable(name, "an .npz file", error) from None
+    except Exception as error:  # zlib.error is no OSError; others wrap it
+        if isinstance(error, DataError):
+            raise
+        raise _unreadable(name, "an .npz file", error) from None
+
+
+def _member(names: list[str], known: tuple[str, ...], name: str) -> str:
+    for known_name in known:
+        if f"{known_name}.npy" in names:
+            return f"{known_name}.npy"
+    if not any(entry.endswith(".npy") for entry in names):
+        raise DataError(
+            f"{name}: is a zip file without arrays (.npy); export a sheet as CSV, "
+            "or save arrays with np.savez(path, X=X, y=y)"
+        )
+    found = listed(entry.removesuffix(".npy") for entry in names)
+    raise DataError(
+        f"{name}: no array called {listed(known)}; found {found}. "
+        "Save it with np.savez(path, X=X, y=y)"
+    )
+
+
+def _array(archive: zipfile.ZipFile, entry: str, name: str) -> Any:
+    info = archive.getinfo(entry)
+    place = f"{name}, array {quoted(entry.removesuffix('.npy'))}"
+    if info.file_size > MAX_UNPACKED and info.file_size > MAX_RATIO * info.compress_size:
+        raise DataError(
+            f"{place}: unpacks {info.compress_size} bytes into {info.file_size};"
+            " save it with np.savez, which does not pack"
+        )
+    with archive.open(entry) as file:
+        shape, fortran, dtype = _npy_header(file, place)
+        size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        if size != info.file_size - file.tell():
+            raise DataError(
+                f"{place}: its header promises {size} bytes, but {info.file_size - file.tell()}"
+                " follow; the file is damaged or was altered"
+            )
+        data = bytearray(size)
+        if file.readinto(data) != size:  # type: ignore[attr-defined]
+            raise DataError(f"{place}: ends early; the file is damaged")
+        array = np.frombuffer(data, dtype)
+        return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+
+
+def _npy_header(file: Any, place: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and dtype; the header is read no further than NumPy's bound of 10 000."""
+    try:
+        version = np.lib.format.read_magic(file)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        length = file.read(2 if version == (1, 0) else 4)
+        size = int.from_bytes(length, "little")
+        if size > 10_000:
+            raise ValueError("its header is too long")
+        shape, fortran, dtype = read(io.BytesIO(length + file.read(size)))
+    except (ValueError, KeyError, SyntaxError, TypeError) as error:
+        reason = str(error).split("\n")[0][:80]
+        raise DataError(f"{place}: is no array that can be read ({reason})") from None
+    if dtype.kind not in "biufUS":
+        raise DataError(
+            f"{place}: has dtype {quoted(str(dtype))}, which is not read (objects could run code);"
+            " save numbers or text"
+        )
+    return shape, fortran, dtype
+
+
+def _frame(frame: Any) -> Any:
+    """The frame as narwhals sees it."""
+    if isinstance(frame, Mapping):
+        return _Columns(frame)
+    try:
+        import narwhals as nw
+    except ImportError:
+        raise DataError(
+            f"a {type(frame).__name__} needs narwhals; {_EXTRA}, or give a dict of columns"
+        ) from None
+    try:
+        found = nw.from_native(frame)
+    except TypeError:
+        raise DataError(
+            f"a {type(frame).__name__} is no table; give a path, a data frame, a dict of columns,"
+            " or a pair (X, y)"
+        ) from None
+    return found.collect() if isinstance(found, nw.LazyFrame) else found
+
+
+class _Columns:
+    """A dict of columns, with what is asked of a frame."""
+
+    def __init__(self, columns: Mapping[Any, Any]) -> None:
+        if not columns:
+            raise DataError("the dict holds no columns; give at least two")
+        self._data = {str(k): _one_column(v, str(k)) for k, v in columns.items()}
+        self.columns = list(self._data)
+        lengths = {k: len(v) for k, v in self._data.items()}
+        first, size = next(iter(lengths.items()))
+        for k, length in lengths.items():
+            if length != size:
+                raise DataError(
+                    f"column {quoted(k)} has {length} rows, column {quoted(first)} {size};"
+                    " make them equal"
+                )
+
+    def __len__(self) -> int:
+        return len(self._data[self.columns[0]])
+
+    def __getitem__(self, rows: slice) -> dict[str, Any]:
+        return {k: v[rows] for k, v in self._data.items()}
+
+
+def _one_column(values: Any, name: str) -> Any:
+    array = np.asarray(values, dtype=None if isinstance(values, np.ndarray) else object)
+    if array.ndim != 1:
+        raise DataError(f"column {quoted(name)} has shape {array.shape}, expected one dimension")
+    return array
+
+
+def _frame_columns(frame: Any, name: str) -> list[Floats | list[str]]:
+    if isinstance(frame, dict):
+        return [_values(values, name, column) for column, values in frame.items()]
+    return [_series(frame[column], name, str(column)) for column in frame.columns]
+
+
+def _series(series: Any, name: str, column: str) -> Floats | list[str]:
+    """A narwhals series as numbers or text."""
+    import narwhals as nw
+
+    kind = series.dtype
+    if kind.is_numeric():
+        numbers = series.cast(nw.Float64)
+        if numbers.null_count():  # a gap of pandas' nullable columns is no NaN yet
+            filled = [float("nan") if value is None else value for value in numbers.to_list()]
+            return np.array([_number(value) for value in filled])
+        return np.asarray(numbers.to_numpy(), dtype=np.float64)
+    if kind.is_temporal():
+        raise _dates(name, column, str(kind))
+    if isinstance(kind, (nw.Boolean, nw.String, nw.Categorical, nw.Enum, nw.Object, nw.Unknown)):
+        values = series.to_list()
+        return _texts(values, name, column)
+    raise DataError(
+        f"{name}, column {quoted(column)}: holds {kind}, which is neither number nor category; "
+        "make columns of it, or remove it"
+    )
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except TypeError:  # pandas' NA
+        return float("nan")
+
+
+def _values(values: Any, name: str, column: str) -> Floats | list[str]:
+    """A NumPy column as numbers or text."""
+    kind = values.dtype.kind
+    if kind in "iuf":
+        with np.errstate(over="ignore"):  # a long double beyond float64 is found as infinite
+            return values.astype(np.float64)  # type: ignore[no-any-return]
+    if kind in "mM":
+        raise _dates(name, column, str(values.dtype))
+    if kind in "bUSO":
+        return _texts(values.tolist(), name, column)
+    raise DataError(f"{name}, column {quoted(column)}: has dtype {values.dtype}; give real numbers")
+
+
+def _texts(values: list[Any], name: str, column: str) -> list[str]:
+    for value in values:
+        if isinstance(value, (datetime.date, datetime.time, datetime.timedelta)):
+            raise _dates(name, column, type(value).__name__)
+        if isinstance(value, (list, tuple, dict, set, np.ndarray, complex)):
+            kind = type(value).__name__
+            raise DataError(
+                f"{name}, column {quoted(column)}: holds a {kind}, which is neither number nor "
+                "category; make columns of it, or remove it"
+            )
+    return [_text(value) for value in values]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace").strip()
+    if isinstance(value, (float, np.floating)):
+        return _odd(float(value)) if value - value != 0 else repr(float(value))
+    return str(value)
+
+
+def _dates(name: str, column: str, kind: str) -> DataError:
+    return DataError(
+        f"{name}, column {quoted(column)}: holds dates or times ({kind}); replace it by numbers "
+        f"(year, month, weekday, days since a start), or leave it out with drop=[{quoted(column)}]"
+    )
+
+
+def _names(names: Sequence[Any], name: str) -> list[str]:
+    header = [str(entry).strip() for entry in names]
+    for place, column in enumerate(header):
+        if not column or column in header[:place]:
+            fault = "has no name" if not column else f"is a second {quoted(column)}"
+            raise DataError(f"{name}: column {place} (from 0) {fault}; rename it")
+    return header
+
+
+def _categories(frame: Any) -> frozenset[str]:
+    """The columns whose dtype says that they are categories."""
+    if isinstance(frame, _Columns):
+        return frozenset()
+    import narwhals as nw
+
+    kinds = (nw.Categorical, nw.Enum)
+    return frozenset(str(k).strip() for k, v in frame.schema.items() if isinstance(v, kinds))
+
+
+def _joined(X: Any, y: Any, target: str) -> dict[str, Any]:
+    """The columns of a frame and a series beside them."""
+    frame = _frame(X)
+    if isinstance(frame, _Columns):
+        columns = frame[slice(None)]
+    else:
+        kinds = {name: _series_values(frame[name]) for name in frame.columns}
+        columns = {str(name): values for name, values in kinds.items()}
+    if target in columns:
+        raise DataError(f"X has a column {quoted(target)} too; give target=, another name")
+    return {**columns, target: np.asarray(y).reshape(-1)}
+
+
+def _series_values(series: Any) -> Any:
+    return series.to_numpy() if series.dtype.is_numeric() else np.array(series.to_list(), object)
+
+
+def _unreadable(name: str, what: str, error: Exception) -> DataError:
+    reason = str(error).split("\n")[0][:100] or type(error).__name__
+    return DataError(f"{name}: cannot be read as {what} ({reason}); it is damaged or something else")

@@ -1,0 +1,166 @@
+"""Batches that come one by one train as the same rows in arrays do."""
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule import nn, optim
+from chainrule.errors import DataError, GradientError
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(103, 5)).astype(np.float32)
+Y = RNG.integers(0, 3, 103)
+WEIGHTS = RNG.random(103).astype(np.float32)
+
+
+class Source:
+    """Rows in the order in which fit visits those of arrays; says when it was left."""
+
+    batch_size = 16
+
+    def __init__(self, rows=None, weights=None, X=X, seed=0):
+        self.rows, self.weights, self.X, self.seed = rows, weights, X, seed
+        self.left = self.asked = 0
+
+    def first(self):
+        return self.cut(np.arange(2))
+
+    def cut(self, rows):
+        weights = [] if self.weights is None else [self.weights[rows]]
+        return (self.X[rows], Y[rows], *weights)
+
+    def epoch(self, number):
+        self.asked += 1
+        try:
+            order = np.random.default_rng([self.seed, 10000 + number]).permutation(len(X))
+            for start in range(0, len(X), 16):
+                yield self.cut(order[start : start + 16])
+        finally:
+            self.left += 1
+
+
+class Reads:
+    """Somebody who looks at every step's weights."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_step(self, moment):
+        self.seen.append(float(moment.model[0].weight.value.sum()))
+
+
+def network(dropout=0.3):
+    layers = nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 3)
+    return nn.Sequential(*layers, seed=1)
+
+
+def train(*data, model=None, **changes):
+    model = model or network()
+    options = {
+        "loss": "softmax_cross_entropy", "optimizer": optim.Adam(lr=0.01), "epochs": 4,
+        "validation_data": (X, Y), "progress": False,
+    }  # fmt: skip
+    return model, cr.fit(model, *data, **{**options, **changes})
+
+
+def assert_same(one, other):
+    (model, history), (twin, again) = one, other
+    for name, value in model.state_dict().items():
+        assert value.tobytes() == twin.state_dict()[name].tobytes(), name
+    assert history.step_loss == again.step_loss
+    assert history.loss == again.loss
+    assert history.val_loss == again.val_loss
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["native", "numpy"])
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weighted"])
+@pytest.mark.parametrize("rows", [103, None], ids=["known", "unknown"])
+def test_a_stream_trains_as_arrays_do(compiled, weights, rows):
+    source = Source(rows, weights)
+    streamed = train(source, compile=compiled)
+    whole = train(X, Y, sample_weight=weights, batch_size=16, compile=compiled)
+    assert streamed[1].compiled.startswith("yes" if compiled else "no")
+    if compiled:  # two programs of one step: the same numbers to rounding
+        np.testing.assert_allclose(streamed[1].step_loss, whole[1].step_loss, rtol=1e-5)
+    else:
+        assert_same(streamed, whole)
+    assert source.asked == source.left
+
+
+def test_callbacks_see_each_step_and_may_change_the_rate():
+    class Slows(Reads):
+        def on_epoch(self, moment):
+            moment.optimizer.lr /= 2
+
+    runs = [
+        train(Source(103), compile=c, callbacks=[r := Slows()], model=network(0)) + (r,)
+        for c in (True, False)
+    ]
+    (_, one, seen), (_, other, looked) = runs
+    np.testing.assert_allclose(one.step_loss, other.step_loss, rtol=2e-5)
+    np.testing.assert_allclose(seen.seen, looked.seen, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["native", "numpy"])
+def test_a_stream_goes_on_to_the_bit(tmp_path, compiled):
+    class Stops:
+        def __init__(self, at=0):
+            self.at = at
+
+        def on_step(self, moment):
+            if moment.step == self.at:
+                raise RuntimeError("pulled the plug")
+
+    unbroken = train(Source(), compile=compiled, callbacks=[Stops()])
+    keeper = {"checkpoint": cr.Checkpoint(tmp_path, every=0), "compile": compiled}
+    for at in (3, 10, 20):
+        with pytest.raises(RuntimeError, match="plug"):
+            train(Source(), callbacks=[Stops(at)], resume=True, **keeper)
+    assert_same(unbroken, train(Source(), callbacks=[Stops()], resume=True, **keeper))
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["native", "numpy"])
+def test_divergence_leaves_the_last_finite_weights(compiled):
+    model = nn.Sequential(nn.Linear(5, 3), seed=0)
+    options = {"loss": "squared_error", "optimizer": optim.SGD(lr=1e30), "progress": False}
+
+    class Line(Source):
+        def cut(self, rows):
+            return self.X[rows], self.X[rows, :3]
+
+    with np.errstate(all="ignore"), pytest.raises(GradientError, match="diverged"):
+        cr.fit(model, Line(103), compile=compiled, **options)
+    assert all(np.isfinite(p.value).all() for p in model.parameters())
+
+
+def test_what_a_source_may_not_do():
+    class Shrinks(Source):
+        def epoch(self, number):
+            yield from [self.cut(np.arange(16))] * (3 - number)
+
+    with pytest.raises(DataError, match="epoch 2 has 16 rows, an earlier one had 32"):
+        train(Shrinks(), compile=False)
+
+    class Bad(Source):
+        def epoch(self, number):
+            yield self.cut(np.arange(16))
+            yield self.X[:16] * np.nan, Y[:16]
+
+    with pytest.raises(DataError, match="batch 2: X holds NaN at row 0"):
+        train(Bad(), compile=False)
+
+    class Odd(Source):
+        def epoch(self, number):
+            yield X
+
+    with pytest.raises(DataError, match="batch 1 is no pair"):
+        train(Odd(), compile=False)
+
+    class Empty(Source):
+        def epoch(self, number):
+            yield from ()
+
+    with pytest.raises(DataError, match="no rows"):
+        train(Empty(), compile=False)
+    with pytest.raises(TypeError, match="leave out y"):
+        train(Source(), Y)
