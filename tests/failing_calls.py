@@ -18,6 +18,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -164,8 +165,14 @@ def _killed(save: Save, at: int, how: str) -> Outcome:
     return Outcome(at, calls, killed=killed)
 
 
-def in_child(work: Callable[[], object], kill_after: float | None = None) -> int:
-    """The wait status of a forked child that did `work`, killed after so many seconds if given."""
+def in_child(
+    work: Callable[[], object], *, kill_after: float | None = None, seconds: float = 60.0
+) -> int:
+    """The wait status of a forked child that did `work`, 0 if all went well.
+
+    With `kill_after` it is killed after so many seconds; that it takes longer than `seconds` is an
+    `AssertionError`.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside other threads
         child = os.fork()
@@ -174,15 +181,17 @@ def in_child(work: Callable[[], object], kill_after: float | None = None) -> int
         try:
             work()
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     if kill_after is not None:
         time.sleep(kill_after)
         os.kill(child, signal.SIGKILL)
-    return _waited(child)
+    return _waited(child, seconds)
 
 
-def _waited(child: int, seconds: float = 60.0) -> int:
+def _waited(child: int, seconds: float) -> int:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)

@@ -22,8 +22,9 @@ COMMANDS = {
     "draw": "Draw a circuit: values above the wires, gradients below.",
     "derive": "Derive a gate's, a loss's or a formula's derivative, a rule a line.",
     "lectures": "Compute the lectures' systems and compare them with their figures.",
-    "train": "Train a network on a bundled dataset or a CSV file.",
-    "predict": "Apply a trained network to the rows of a CSV file.",
+    "train": "Train a network on a bundled dataset or a file.",
+    "predict": "Apply a trained network to the rows of a table.",
+    "evaluate": "Score a trained network on rows whose answer is known.",
     "bench": "Time a network's training step, and show the kernels that it is made of.",
     "cache": "Show where compiled programs are kept on disk, or remove them.",
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Callable, Iterator
 
 from ..errors import DataError
 
@@ -52,3 +54,39 @@ def write_text(path: str, text: str) -> None:
             file.write(text.encode())
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
+
+
+@contextlib.contextmanager
+def growing(path: str) -> Iterator[Callable[[str], None]]:
+    """Within, text is written bit by bit; the file appears whole at the end, or not at all.
+
+    A device or a pipe is written to at once. Raises `OSError` naming the path.
+    """
+    special, real = is_special(path), os.path.realpath(path)
+    folder, name = os.path.split(real)
+    place = real if special else os.path.join(folder, f".{name[:100]}.{os.urandom(6).hex()}.tmp")
+    flags = os.O_WRONLY if special else os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        handle = os.open(place, flags | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            yield lambda text: _write_all(handle, text.encode())
+            if not special:
+                os.fsync(handle)
+        finally:
+            os.close(handle)
+        if not special:
+            os.replace(place, real)
+    except BaseException as error:
+        if not special:
+            with contextlib.suppress(OSError):
+                os.unlink(place)
+        if isinstance(error, OSError) and error.errno is not None:
+            what = error.strerror if special else f"{error.strerror}; nothing was changed"
+            raise OSError(error.errno, what, path if special else real) from None
+        raise
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(handle, rest) :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,19 @@ def table(*columns: str, title: str) -> Table:
     for column in columns:
         made.add_column(column, overflow="fold")
     return made
+
+
+def confusion_table(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> Table | None:
+    """The true class by row, the predicted by column; not for more classes than fit a screen."""
+    if len(classes) > 12:
+        return None
+    counts = table("true ╲ predicted", *classes, title="")
+    counts.show_edge = False
+    for column in counts.columns[1:]:
+        column.justify = "right"
+    for name, row in zip(classes, confusion, strict=True):
+        counts.add_row(name, *[str(n) if n else "·" for n in row])
+    return counts
 
 
 def number(value: Any, digits: int = 9) -> str:
@@ -58,14 +72,15 @@ def counted(count: int, what: str) -> str:
 
 def plain_json(value: Any) -> str:
     """JSON that any reader takes: NaN and infinities, which JSON lacks, become strings."""
-    return json.dumps(_finite(value), ensure_ascii=False, indent=2)
+    return json.dumps(finite(value), ensure_ascii=False, indent=2)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The value with NaN and infinities as strings, for JSON."""
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: finite(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
+        return [finite(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

@@ -20,7 +20,7 @@ from ..data import BUNDLED, Table, load_dataset, read_csv
 from ..errors import DataError
 from ..runs.config import Rule, Settings, read_toml, rules
 from .output import demand_place
-from .terminal import console, counted, number, plain_json, spark, table
+from .terminal import confusion_table, console, counted, number, plain_json, spark
 
 
 class _Number(click.FloatRange):
@@ -347,7 +347,9 @@ def _report(trained: Any, path: str, seconds: float) -> None:
             f" ({wrong} wrong; commonest class: {score.baseline:.2%})",
             highlight=False,
         )
-        _print_confusion(trained, out)
+        counts = confusion_table(trained.predictor.schema.classes, score.confusion)
+        if counts is not None:
+            out.print(counts)
     else:
         out.print(
             f"held-out R² {score.value:.4f} on {rows}"
@@ -355,20 +357,6 @@ def _report(trained: Any, path: str, seconds: float) -> None:
             highlight=False,
         )
     out.print(f"saved {path}", highlight=False, markup=False)
-
-
-def _print_confusion(trained: Any, out: Any) -> None:
-    """The true class by row, the predicted by column; not for more classes than fit a screen."""
-    classes = trained.predictor.schema.classes
-    if len(classes) > 12:
-        return
-    counts = table("true ╲ predicted", *classes, title="")
-    counts.show_edge = False
-    for column in counts.columns[1:]:
-        column.justify = "right"
-    for name, row in zip(classes, trained.score.confusion, strict=True):
-        counts.add_row(name, *[str(n) if n else "·" for n in row])
-    out.print(counts)
 
 
 def _as_json(trained: Any, path: str, seconds: float) -> dict[str, Any]:

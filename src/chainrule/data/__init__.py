@@ -11,7 +11,9 @@ from .table import (
     check_labels,
     load_dataset,
     read_csv,
+    read_features,
     read_sheet,
+    read_table,
     split,
 )
 
@@ -26,6 +28,8 @@ __all__ = [
     "check_labels",
     "load_dataset",
     "read_csv",
+    "read_features",
     "read_sheet",
+    "read_table",
     "split",
 ]

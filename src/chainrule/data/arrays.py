@@ -1,4 +1,4 @@
-"""Checking the arrays that a model is fitted to, and standardising their columns.
+"""Checking the arrays that a model is fitted to.
 
 NumPy would take strings, ragged lists, NaN and labels that are no labels a long way before
 something fails; here they are refused at the door, by row and column (counted from 0).
@@ -7,17 +7,16 @@ something fails; here they are refused at the door, by row and column (counted f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, ModelFileError, ShapeError, quoted
+from ..errors import DataError, quoted
 from ..nn.rows import first
 
-__all__ = ["Standardizer", "check_features", "check_labels"]
+__all__ = ["check_features", "check_labels"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -81,77 +80,6 @@ def check_labels(
             f"{name} has one class only, {labels[0]}; a classifier needs rows of at least two"
         )
     return labels
-
-
-@dataclass(frozen=True, eq=False)
-class Standardizer:
-    """Columns shifted and scaled to mean 0 and standard deviation 1, as `fit` found them.
-
-    `mean` and `scale` are float64 of shape (d,); the deviation divides by n.
-
-    >>> Standardizer.fit([[1.0, 5.0], [3.0, 5.0]])([[1.0, 5.0], [5.0, 7.0]]).tolist()
-    [[-1.0, 0.0], [3.0, 2.0]]
-    """
-
-    mean: Floats
-    scale: Floats
-
-    @classmethod
-    def fit(cls, X: object) -> Standardizer:
-        """Measure the columns of X, (n, d); one that never changes gets scale 1.
-
-        >>> Standardizer.fit([[1.0, 5.0], [3.0, 5.0]]).scale.tolist()
-        [1.0, 1.0]
-        """
-        rows = check_features(X).astype(np.float64, copy=False)
-        # In units of the largest value nothing overflows, tiny values keep their spread, and
-        # a column that never changes is exactly ±1: its deviation is exactly 0.
-        unit = np.abs(rows).max(axis=0)
-        unit[unit == 0] = 1.0
-        mean = unit * (rows / unit).mean(axis=0)
-        scale = unit * (rows / unit).std(axis=0)
-        scale[scale == 0] = 1.0
-        return cls(mean, scale)
-
-    def __call__(self, X: object) -> NDArray[np.floating[Any]]:
-        """(X - mean) / scale, in a new array of X's shape (n, d) and float dtype.
-
-        ShapeError where X has another number of columns; DataError as in check_features.
-
-        >>> Standardizer(np.array([1.0]), np.array([2.0]))([[5.0]]).tolist()
-        [[2.0]]
-        """
-        rows = check_features(X)
-        if rows.shape[1] != len(self.mean):
-            raise ShapeError(
-                f"X has {rows.shape[1]} columns, but the standardizer was fitted to "
-                f"{len(self.mean)}; give the same columns"
-            )
-        return ((rows - self.mean) / self.scale).astype(rows.dtype, copy=False)
-
-    def to_json(self) -> dict[str, object]:
-        """The two lists of numbers, for a model file; exact when read back.
-
-        >>> Standardizer(np.array([1.0]), np.array([2.0])).to_json()
-        {'mean': [1.0], 'scale': [2.0]}
-        """
-        return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
-
-    @classmethod
-    def from_json(cls, data: object) -> Standardizer:
-        """The standardizer that `to_json` wrote; ModelFileError where it is anything else.
-
-        >>> Standardizer.from_json({"mean": [1.0], "scale": [2.0]})([[5.0]]).tolist()
-        [[2.0]]
-        """
-        if not isinstance(data, dict) or set(data) != {"mean", "scale"}:
-            raise _damaged("does not hold exactly 'mean', 'scale'")
-        mean, scale = (_stored(data[key], key) for key in ("mean", "scale"))
-        if len(mean) != len(scale):
-            raise _damaged(f"has {len(mean)} means and {len(scale)} scales")
-        if not (scale > 0).all():
-            raise _damaged("has a scale that is not positive")
-        return cls(mean, scale)
 
 
 def _as_array(value: object, name: str) -> Array:
@@ -283,24 +211,3 @@ def _not_a_label(array: Array, row: int, classes: int | None, name: str) -> Data
         f"{name}[{row}] is {value}, expected a label in {expected}; "
         "use classes, y = np.unique(y, return_inverse=True)"
     )
-
-
-def _damaged(fault: str) -> ModelFileError:
-    return ModelFileError(f"standardizer {fault}; the model file is damaged or was altered")
-
-
-def _stored(data: object, key: str) -> Floats:
-    """A non-empty list of finite numbers from JSON, as float64."""
-    if not isinstance(data, list) or not data:
-        raise _damaged(f"{key} is not a list of at least one number")
-    try:
-        numbers = np.array([_finite(value) for value in data])
-    except (TypeError, ValueError, OverflowError):
-        raise _damaged(f"{key} holds an entry that is not a finite number") from None
-    return numbers
-
-
-def _finite(value: object) -> float:
-    if type(value) not in (int, float) or not np.isfinite(float(value)):  # type: ignore[arg-type]
-        raise ValueError
-    return float(value)  # type: ignore[arg-type]

@@ -7,10 +7,11 @@ text is parsed once: encoding reads the numbers back.
 
 from __future__ import annotations
 
+import io
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,15 +111,24 @@ class Store:
 
     def __init__(self, width: int) -> None:
         self.width, self.rows = width, 0
-        self._file = tempfile.SpooledTemporaryFile(max_size=LARGE)  # noqa: SIM115 - closed below
+        self._file: Any = io.BytesIO()
+        self._large = False
 
     def append(self, block: Floats) -> None:
         """Write some rows; DataError where the disk has no room for them."""
+        self.rows += len(block)
         try:
+            if not self._large and self.rows * self.width * 8 > LARGE:
+                self._move()
             self._file.write(memoryview(np.ascontiguousarray(block)).cast("B"))
         except OSError as error:
             raise _no_room(error) from None
-        self.rows += len(block)
+
+    def _move(self) -> None:
+        """From memory to a file without a name, which goes when it is closed."""
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        file.write(self._file.getbuffer())
+        self._file, self._large = file, True
 
     def blocks(self) -> Iterator[Floats]:
         """The rows in order, some at a time."""
@@ -127,27 +137,25 @@ class Store:
         while raw := self._file.read(size):
             yield np.frombuffer(raw).reshape(-1, self.width)
 
-    def close(self) -> None:
-        """Remove the file."""
-        self._file.close()
-
     def array(self) -> Floats:
         """All rows, (rows, width): an array, or a read-only memory map of the file.
 
         The file is gone when the array is.
         """
         shape = self.rows, self.width
-        if self.rows * self.width * 8 <= LARGE:
-            self._file.seek(0)
-            found = np.frombuffer(bytearray(self._file.read())).reshape(shape)
-            self.close()
-            return found
-        self._file.rollover()
-        self._file.flush()
-        file = cast("Any", self._file)._file
-        array: Any = np.memmap(file, np.float64, "r", shape=shape)
-        array.file = file  # where a system cannot remove a mapped file, it goes when closed
-        return array  # type: ignore[no-any-return]
+        if self._large:
+            self._file.flush()
+            array: Floats = np.memmap(self._file, np.float64, "r", shape=shape)
+        else:
+            array = np.frombuffer(bytearray(self._file.getbuffer())).reshape(shape)
+        self.close()
+        return array
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._file.close()
+
+    __del__ = close
 
 
 def _no_room(error: OSError) -> DataError:

@@ -6,17 +6,20 @@ import datetime
 import io
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, listed, quoted
 from .cells import Floats, number_name, with_gaps
-from .scan import Source
+from .scan import Chunk, Source
 from .sheet import CsvSource
 
-__all__ = ["FrameSource", "ParquetSource", "PairSource", "load_npz", "source_of"]
+__all__ = ["Chosen", "FrameSource", "PairSource", "ParquetSource", "load_npz", "source_of"]
+
+Maker = Callable[[], "Floats | list[str]"]
 
 CELLS = 2**17  # of a chunk
 MAX_CELLS = 2**31  # of a Parquet file, whose header may promise anything
@@ -29,21 +32,25 @@ _EXTRA = "pip install 'chainrule[data]'"
 class ValueChunk:
     """Some rows of columns that are arrays of numbers, or lists of text; rows count from 0."""
 
-    def __init__(self, name: str, columns: Sequence[Floats | list[str]], start: int) -> None:
-        self._name, self._columns, self._start = name, columns, start
-        self.rows = len(columns[0])
+    def __init__(self, name: str, columns: Sequence[Maker], start: int, rows: int) -> None:
+        self._name, self._makers, self._start, self.rows = name, columns, start, rows
+        self._made: dict[int, Floats | list[str]] = {}
+
+    def _column(self, place: int) -> Floats | list[str]:
+        """The column, made when it is asked for: a column of dates may be left out."""
+        if place not in self._made:
+            self._made[place] = self._makers[place]()
+        return self._made[place]
 
     def matrix(self) -> Floats | None:
-        if any(isinstance(column, list) for column in self._columns):
-            return None
-        return np.stack(self._columns, axis=1)
+        return None
 
     def numbers(self, place: int) -> Floats | None:
-        column = self._columns[place]
+        column = self._column(place)
         return with_gaps(column) if isinstance(column, list) else column
 
     def cells(self, place: int) -> list[str]:
-        column = self._columns[place]
+        column = self._column(place)
         if isinstance(column, list):
             return column
         return [number_name(value) if value - value == 0 else _odd(value) for value in column]
@@ -71,7 +78,7 @@ class FrameSource:
         size = max(1, CELLS // len(self.header))
         for start in range(0, len(self._frame), size):
             part = self._frame[start : start + size]
-            yield ValueChunk(self.name, _frame_columns(part, self.name), start)
+            yield ValueChunk(self.name, _makers(part, self.name), start, len(part))
 
 
 class ParquetSource:
@@ -110,8 +117,8 @@ class ParquetSource:
         with self._file() as file:
             try:
                 for batch in file.iter_batches(size):
-                    columns = _frame_columns(_frame(Table.from_batches([batch])), self.name)
-                    yield ValueChunk(self.name, columns, start)
+                    columns = _makers(_frame(Table.from_batches([batch])), self.name)
+                    yield ValueChunk(self.name, columns, start, batch.num_rows)
                     start += batch.num_rows
             except (ArrowException, OSError) as error:
                 raise _unreadable(self.name, "a Parquet file", error) from None
@@ -141,10 +148,43 @@ class PairSource:
         size = max(1, CELLS // len(self.header))
         for start in range(0, len(self._X), size):
             block = np.asarray(self._X[start : start + size])
-            columns = [_values(block[:, k], self.name, f"x{k}") for k in range(block.shape[1])]
             y = np.asarray(self._y[start : start + size]).reshape(-1)
-            columns.append(_values(y, self.name, self.header[-1]))
-            yield ValueChunk(self.name, columns, start)
+            arrays = zip([*block.T, y], self.header, strict=True)
+            columns = [partial(_values, array, self.name, name) for array, name in arrays]
+            yield ValueChunk(self.name, columns, start, len(y))
+
+
+class Chosen:
+    """A source without some of its columns, and with some that are categories."""
+
+    def __init__(self, source: Source, marked: frozenset[str], drop: Sequence[str]) -> None:
+        self._source, self.name = source, source.name
+        self.header = [name for name in source.header if name not in drop]
+        self.forced = (source.forced | marked) - set(drop)
+        self._places = [source.header.index(name) for name in self.header]
+
+    def chunks(self) -> Iterator[Chunk]:
+        chunks = self._source.chunks()
+        if len(self.header) == len(self._source.header):
+            return chunks
+        return (_Part(chunk, self._places) for chunk in chunks)
+
+
+class _Part:
+    """Some columns of a chunk."""
+
+    def __init__(self, chunk: Chunk, places: Sequence[int]) -> None:
+        self._chunk, self._places = chunk, places
+        self.rows, self.where = chunk.rows, chunk.where
+
+    def matrix(self) -> Floats | None:
+        return None
+
+    def numbers(self, place: int) -> Floats | None:
+        return self._chunk.numbers(self._places[place])
+
+    def cells(self, place: int) -> list[str]:
+        return self._chunk.cells(self._places[place])
 
 
 def source_of(source: Any, target: str | None) -> Source:
@@ -315,8 +355,11 @@ class _Columns:
     def __len__(self) -> int:
         return len(self._data[self.columns[0]])
 
-    def __getitem__(self, rows: slice) -> dict[str, Any]:
-        return {k: v[rows] for k, v in self._data.items()}
+    def __getitem__(self, rows: slice) -> _Columns:
+        return _Columns({k: v[rows] for k, v in self._data.items()})
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        return self._data.items()
 
 
 def _one_column(values: Any, name: str) -> Any:
@@ -326,10 +369,10 @@ def _one_column(values: Any, name: str) -> Any:
     return array
 
 
-def _frame_columns(frame: Any, name: str) -> list[Floats | list[str]]:
-    if isinstance(frame, dict):
-        return [_values(values, name, column) for column, values in frame.items()]
-    return [_series(frame[column], name, str(column)) for column in frame.columns]
+def _makers(frame: Any, name: str) -> list[Maker]:
+    if isinstance(frame, _Columns):
+        return [partial(_values, values, name, column) for column, values in frame.items()]
+    return [partial(_series, frame[column], name, str(column)) for column in frame.columns]
 
 
 def _series(series: Any, name: str, column: str) -> Floats | list[str]:
@@ -429,7 +472,7 @@ def _joined(X: Any, y: Any, target: str) -> dict[str, Any]:
     """The columns of a frame and a series beside them."""
     frame = _frame(X)
     if isinstance(frame, _Columns):
-        columns = frame[slice(None)]
+        columns = dict(frame.items())
     else:
         kinds = {name: _series_values(frame[name]) for name in frame.columns}
         columns = {str(name): values for name, values in kinds.items()}

@@ -6,19 +6,25 @@ A `Table` holds features and target as arrays, and the `Schema` that made them f
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, quoted, unknown
-from .arrays import Standardizer, check_features, check_labels
-from .cells import check_cells, first_text, order
-from .schema import Column, Schema, infer_column
-from .sheet import Sheet, parse_sheet, read_sheet
+from ..errors import unknown as unknown_name
+from ..nn.base import count
+from .arrays import check_features, check_labels
+from .infer import Reading, Target, Task, codes_of, infer_column, infer_target
+from .scan import Scan, Source, Store, scan
+from .schema import MAX_EMBEDDED, Column, Schema, fill_categories, fill_numbers
+from .sheet import CsvSource, Sheet, no_column, read_sheet
+from .sources import Chosen, PairSource, source_of
+from .standardizer import Standardizer
 
 __all__ = [
     "BUNDLED",
@@ -31,15 +37,11 @@ __all__ = [
     "check_labels",
     "load_dataset",
     "read_csv",
+    "read_features",
     "read_sheet",
+    "read_table",
     "split",
 ]
-
-Task = Literal["classification", "regression"]
-Target = NDArray[np.float64] | NDArray[np.int64]
-
-MAX_INTEGER_CLASSES = 20
-MAX_CLASSES = 50  # or half the rows, where that is more
 
 # name → target, task, and the classes where their order is not the sorted one
 _DATASETS: dict[str, tuple[str, Task, tuple[str, ...]]] = {
@@ -103,10 +105,9 @@ def load_dataset(name: str) -> Table:
     if name not in _DATASETS:
         raise unknown("dataset", name, BUNDLED)
     target, task, classes = _DATASETS[name]
-    path = files("chainrule.data") / "datasets" / f"{name}.csv.gz"
-    with path.open("rb") as packed, gzip.open(packed) as file:
-        sheet = parse_sheet(file, name)  # type: ignore[arg-type]
-    return _table(sheet, target, task, classes)
+    packed = (files("chainrule.data") / "datasets" / f"{name}.csv.gz").read_bytes()
+    source = CsvSource(lambda: io.BytesIO(gzip.decompress(packed)), name)
+    return _table(source, target, task, Reading(advise=False), classes)
 
 
 def read_csv(path: str | os.PathLike[str], target: str, *, task: str | None = None) -> Table:
@@ -116,7 +117,7 @@ def read_csv(path: str | os.PathLike[str], target: str, *, task: str | None = No
     one of text is one-hot if it has at most 50 values, and fewer than half the rows. A target
     of text, or of at most 20 whole numbers (none more than half the rows), makes a
     classification, unless `task` is given; classes are sorted. DataError names the line, the
-    column and the repair: nothing is guessed, skipped or filled in.
+    column and the repair: nothing is guessed, skipped or filled in (`read_table` can).
 
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "and.csv"
@@ -125,7 +126,82 @@ def read_csv(path: str | os.PathLike[str], target: str, *, task: str | None = No
     >>> table.schema.classes, table.target.tolist()
     (('no', 'yes'), [0, 0, 0, 1])
     """
-    return _table(read_sheet(path), target, _checked_task(task))
+    reading = Reading(advise=False)
+    return _table(CsvSource.at(path), target, _checked("task", task, Task), reading)
+
+
+def read_table(
+    source: Any,
+    target: str | None = None,
+    *,
+    task: str | None = None,
+    missing: Literal["impute", "refuse"] = "impute",
+    categories: Literal["one-hot", "embedding"] = "one-hot",
+    dims: Mapping[str, int] | None = None,
+    categorical: Iterable[str] = (),
+    drop: Iterable[str] = (),
+) -> Table:
+    """The table of a file, a data frame or arrays, to predict the column `target` from all others.
+
+    `source` is the path of a CSV, Parquet or .npz file (told apart by content), a pandas, polars
+    or Arrow table, a dict of columns, or a pair (X, y) of arrays, which may be memory-mapped;
+    a pair's columns are x0, x1, … and the target y, unless named. Kinds of columns, task and
+    classes are found as `read_csv` finds them. Booleans are categories, and so are the columns
+    called in `categorical`, whatever they hold; the columns in `drop` are left out, here and at
+    prediction.
+
+    missing="impute" takes empty cells, NaN, NA, N/A, null and ? for missing, among numbers also
+    `-`, `.`, none and missing: a number is NaN, and a feature "… is missing" stands beside it (a
+    `Standardizer` fills in the training part's mean); a category is "(missing)". A column without
+    any value is refused, and so is a missing target. missing="refuse" refuses all of them.
+
+    categories="embedding" allows up to 1000 categories a column, each to have a learned vector
+    (`nn.EmbedColumns(table.schema.width, table.schema.blocks)`) of length dims[column], or
+    min(50, round(1.6·k^0.56)) for k categories.
+
+    Dates are refused with advice. A table of more than 32 MiB of numbers is kept in a temporary
+    file, of which `features` is a read-only memory map. DataError names the place and the repair.
+
+    >>> table = read_table({"x": [1.0, None, 3.0], "y": [0.5, 1.5, 2.5]}, "y")
+    >>> table.schema.feature_names, table.features.tolist()
+    (('x', 'x is missing'), [[1.0, 0.0], [nan, 1.0], [3.0, 0.0]])
+    """
+    reading = Reading(
+        _checked("missing", missing, Literal["impute", "refuse"]) or "impute",
+        _checked("categories", categories, Literal["one-hot", "embedding"]) or "one-hot",
+        _dims(dims),
+    )
+    found = source_of(source, target)
+    if target is None and isinstance(found, PairSource):
+        target = found.header[-1]
+    if target is None:
+        raise DataError(f"{found.name}: say which column to predict, with target=")
+    marked, left_out = _asked(found, categorical), _asked(found, drop)
+    if target in left_out:
+        raise DataError(f"drop names the target {quoted(target)}; leave one of the two out")
+    chosen = Chosen(found, frozenset(marked), left_out)
+    return _table(chosen, target, _checked("task", task, Task), reading, ignored=left_out)
+
+
+def read_features(
+    source: Any, schema: Schema, *, unknown: Literal["refuse", "ignore"] = "refuse"
+) -> NDArray[np.float64]:
+    """The features of a new table for a trained model, matched by column name: (rows, width).
+
+    `source` as in `read_table`, with or without the target. DataError names a column that is
+    missing, extra or of another kind than in training, and the place of a cell that cannot be
+    used: a category that training had not (unless unknown="ignore": all zeros), or a missing cell
+    in a column where training had none, for which the model has learnt nothing.
+
+    >>> table = read_table({"c": ["a", "b", "a", "b", "a"], "y": [1.0, 2.0, 1.0, 2.5, 1.0]}, "y")
+    >>> read_features({"c": ["b"]}, table.schema).tolist()
+    [[0.0, 1.0]]
+    """
+    found = source_of(source, schema.target)
+    places, store = schema.places(found.header), Store(schema.width)
+    for chunk in found.chunks():
+        store.append(schema.encode_chunk(chunk, places, unknown))
+    return store.array()
 
 
 def split(table: Table, held_out: float = 0.2, seed: int = 0) -> tuple[Table, Table]:
@@ -173,83 +249,78 @@ def _shares(counts: NDArray[np.int64], fraction: float) -> NDArray[np.int64]:
     return shares
 
 
-def _checked_task(task: str | None) -> Task | None:
-    if task is None or task in get_args(Task):
-        return cast("Task | None", task)
-    raise unknown("task", task, get_args(Task))
+def _checked(kind: str, value: Any, known: Any) -> Any:
+    if value is None or value in get_args(known):
+        return value
+    raise unknown_name(kind, value, get_args(known))
 
 
-def _table(sheet: Sheet, target: str, task: Task | None, classes: tuple[str, ...] = ()) -> Table:
-    """The table of a sheet; `classes` fixes their order where it is not the sorted one."""
-    place = sheet.index(target)
-    names, values = _target(sheet, place, task)
-    if classes:
-        values = np.array([classes.index(name) for name in names or ()])[values]
-    columns = _columns(sheet, place)
-    schema = Schema(columns, target, classes or names)
-    features = schema.encode(sheet.header, sheet.rows, where=sheet.where)
-    return Table(features, values, schema, sheet.name)
+def _dims(dims: Mapping[str, int] | None) -> Mapping[str, int] | None:
+    for name, dim in (dims or {}).items():
+        if count(f"dims[{name!r}]", dim) > MAX_EMBEDDED:
+            raise DataError(f"dims[{name!r}] is {dim}, more than {MAX_EMBEDDED}; give fewer")
+    return dims
 
 
-def _columns(sheet: Sheet, target: int) -> tuple[Column, ...]:
-    columns = tuple(
-        infer_column(name, [row[place] for row in sheet.rows], sheet.where)
-        for place, name in enumerate(sheet.header)
-        if place != target
+def _asked(source: Source, names: Iterable[str]) -> tuple[str, ...]:
+    """The columns that are named, each of which must be there."""
+    found = (names,) if isinstance(names, str) else tuple(names)
+    for name in found:
+        if name not in source.header:
+            raise no_column(source.name, source.header, name)
+    return found
+
+
+def _table(
+    source: Source,
+    target: str,
+    task: Task | None,
+    reading: Reading,
+    classes: tuple[str, ...] = (),
+    ignored: tuple[str, ...] = (),
+) -> Table:
+    """The table of a source; `classes` fixes their order where it is not the sorted one."""
+    if target not in source.header:
+        raise no_column(source.name, source.header, target)
+    found = scan(source, target)
+    try:
+        place = source.header.index(target)
+        names, values = infer_target(found, place, task, reading)
+        if classes:
+            values = np.array([classes.index(name) for name in names or ()])[values]
+        others = [k for k in range(len(source.header)) if k != place]
+        if not others:
+            raise _only_target(source.name, target)
+        columns = tuple(infer_column(found.found[k], found, reading) for k in others)
+        schema = Schema(columns, target, classes or names, ignored)
+        return Table(_encoded(found, schema, others), values, schema, source.name)
+    finally:
+        found.store.close()
+
+
+def _encoded(found: Scan, schema: Schema, places: Sequence[int]) -> NDArray[np.float64]:
+    """The features, from the numbers and codes of the pass."""
+    codes = {
+        place: codes_of(found.found[place], column)
+        for place, column in zip(places, schema.columns, strict=True)
+        if column.kind == "category"
+    }
+    store = Store(schema.width)
+    for block in found.store.blocks():
+        out, start = np.zeros((len(block), schema.width)), 0
+        for place, column in zip(places, schema.columns, strict=True):
+            part = out[:, start : start + column.width]
+            if column.kind == "number":
+                fill_numbers(part, column, block[:, place])
+            else:
+                fill_categories(part, codes[place][block[:, place].astype(np.int64)])
+            start += column.width
+        store.append(out)
+    return store.array()
+
+
+def _only_target(name: str, target: str) -> DataError:
+    return DataError(
+        f"{name}: the target {quoted(target)} is the only column; add columns to learn from, "
+        "separated by ',', ';' or tab"
     )
-    if not columns:
-        name = quoted(sheet.header[target])
-        raise DataError(
-            f"{sheet.name}: the target {name} is the only column; add columns to learn from, "
-            "separated by ',', ';' or tab"
-        )
-    return columns
-
-
-def _target(sheet: Sheet, place: int, task: Task | None) -> tuple[tuple[str, ...] | None, Target]:
-    """The classes and labels of the target column, or None and its numbers."""
-    name = sheet.header[place]
-    cells = [row[place] for row in sheet.rows]
-    numbers = check_cells(name, cells, sheet.where)
-    if numbers is None and task == "regression":
-        row = first_text(cells)
-        raise DataError(
-            f"{sheet.where(row)}, column {quoted(name)}: {quoted(cells[row])} is not a number, "
-            "as regression needs; correct it or choose task='classification'"
-        )
-    if numbers is not None:
-        if (task or _likely_task(numbers)) == "regression":
-            return None, numbers
-        cells = [_class_name(number) for number in numbers]
-    return _classes(sheet, name, cells)
-
-
-def _likely_task(numbers: NDArray[np.float64]) -> Task:
-    """Few whole numbers that repeat are classes."""
-    values = len(np.unique(numbers))
-    few = values <= MAX_INTEGER_CLASSES and 2 * values <= len(numbers)
-    whole = bool((numbers == np.floor(numbers)).all())
-    return "classification" if few and whole else "regression"
-
-
-def _class_name(number: float) -> str:
-    """One spelling for one number: 1, 1.0 and 1e0 are the same class."""
-    whole = abs(number) < 2**53 and number == int(number)
-    return str(int(number)) if whole else repr(float(number))
-
-
-def _classes(sheet: Sheet, name: str, cells: list[str]) -> tuple[tuple[str, ...], Target]:
-    """The sorted classes and the label of each row."""
-    classes = order(set(cells))
-    if len(classes) == 1:
-        raise DataError(
-            f"{sheet.name}, column {quoted(name)}: one class only, {quoted(classes[0])}; "
-            "a classifier needs rows of at least two"
-        )
-    if len(classes) == len(cells) or len(classes) > max(MAX_CLASSES, len(cells) // 2):
-        raise DataError(
-            f"{sheet.name}, column {quoted(name)}: {len(classes)} classes in {len(cells)} rows "
-            f"are too many, such as {quoted(cells[0])}; choose another target"
-        )
-    labels = {value: label for label, value in enumerate(classes)}
-    return tuple(classes), np.array([labels[cell] for cell in cells], np.int64)

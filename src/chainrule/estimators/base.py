@@ -442,7 +442,7 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
 
 # Measured on two cores: what the interpreter takes for a layer's part of a step, what NumPy's
 # products do a second, and what a compilation costs, between one from the cache and one from cold.
-STEP, FLOPS, WORTH = 60e-6, 2e10, 0.1
+STEP, FLOPS, WORTH = 200e-6, 2e10, 0.15
 
 
 class _Values(list[Array]):

@@ -1,6 +1,7 @@
 """Networks: modules and layers, initialisers, losses, optimisers, and model files."""
 
 from . import initializers, layers, losses, optim, storage
+from .cells import GRUCell, LSTMCell, RNNCell
 from .embedding import EmbedColumns
 from .layers import (
     ELU,
@@ -27,17 +28,23 @@ from .layers import (
     Tanh,
 )
 from .module import Module, Parameter
+from .recurrent import GRU, LSTM, RNN
 from .storage import load, save
 
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "SELU",
     "BatchNorm1d",
     "Dropout",
     "EmbedColumns",
     "Flatten",
+    "GRUCell",
     "HardTanh",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -47,6 +54,7 @@ __all__ = [
     "MulticlassSigmoid",
     "PReLU",
     "Parameter",
+    "RNNCell",
     "ReLU",
     "Sequential",
     "SiLU",

@@ -35,7 +35,7 @@ def named(tensor: Any, name: str) -> Any:
 def _net(x: Any, h: Any, weights: Weights, suffix: str) -> Any:
     """net = W·x + U·h + b + b′ of all gates at once."""
     W, U, b, b_h = weights
-    net = x @ W + h @ U
+    net = named(x @ W, f"net_ih{suffix}") + named(h @ U, f"net_hh{suffix}")
     return named(net if b is None else net + (b + b_h), f"net{suffix}")
 
 
@@ -59,14 +59,15 @@ def lstm_step(x: Any, state: State, weights: Weights, suffix: str = "") -> State
     leave = named(ops.sigmoid(nets[3]), f"output{suffix}")
     kept = named(forget, f"forget{suffix}") * c
     cell = named(kept + enter * candidate, f"cell{suffix}")
-    return named(leave * ops.tanh(cell), f"hidden{suffix}"), cell
+    told = named(ops.tanh(cell), f"tanh_cell{suffix}")
+    return named(leave * told, f"hidden{suffix}"), cell
 
 
 def gru_step(x: Any, state: State, weights: Weights, suffix: str = "") -> State:
-    """h = (1 − z)⊙n + z⊙h₋ with r, z = σ(W·x + b + U·h₋ + b′), n = tanh(W·x + b + r⊙(U·h₋ + b′))."""
+    """h = (1 − z)⊙n + z⊙h₋; r, z = σ(W·x + b + U·h₋ + b′), n = tanh(W·x + b + r⊙(U·h₋ + b′))."""
     (h,), (W, U, b, b_h) = state, weights
     units = h.shape[-1]
-    given, fed_back = x @ W, h @ U
+    given, fed_back = named(x @ W, f"net_ih{suffix}"), named(h @ U, f"net_hh{suffix}")
     if b is not None:
         given, fed_back = given + b, fed_back + b_h
     shared = named(given[..., : 2 * units] + fed_back[..., : 2 * units], f"net{suffix}")
@@ -198,12 +199,13 @@ class Cell(Recurrent):
     arguments = ("input_size", "hidden_size", "bias", "dtype")
 
     def __call__(self, x: Any, *state: Any) -> Any:
-        """The new state, for `cell(x)`, `cell(x, h)` or `cell(x, (h, c))`; zeros where not given."""
+        """The new state, for `cell(x)`, `cell(x, h)` or `cell(x, (h, c))`; from zeros without."""
         if len(state) == 1 and (state[0] is None or isinstance(state[0], (tuple, list))):
             state = tuple(state[0] or ())
         if len(state) not in (0, self.states):
             raise TypeError(f"{self._where()}: the state is {self.states} arrays, got {len(state)}")
-        return super().__call__(x, *state)
+        new: Any = super().__call__(x, *state)
+        return new
 
     def forward(self, x: Any, *state: Any) -> Any:
         self._demand_features(x.shape, self.input_size)
@@ -225,12 +227,14 @@ def start(shape: Shape, dtype: Any) -> Tensor:
     """The state before the first step: zeros."""
     zeros = np.zeros(shape, dtype)
     zeros.flags.writeable = False
-    return constant(zeros)
+    found: Tensor = named(constant(zeros), "zeros")
+    return found
 
 
 class LSTMCell(Cell):
-    """One step of an LSTM: i, f, o = σ(W·x + b + U·h + b′), g = tanh(…), c′ = f⊙c + i⊙g, h′ = o⊙tanh(c′).
+    """One step of an LSTM: c′ = f⊙c + i⊙g and h′ = o⊙tanh(c′).
 
+    i, f, o = σ(W·x + b + U·h + b′) and g = tanh(W·x + b + U·h + b′), each with its own rows.
     `cell(x, (h, c))` gives (h′, c′), each (n, hidden_size); without a state it starts from zeros.
     Parameters are PyTorch's: `weight_ih` (4·hidden_size, input_size) W, `weight_hh` U, `bias_ih` b
     and `bias_hh` b′, rows in the order i, f, g, o. `forget_bias` starts the forget gates' b + b′ at
@@ -260,8 +264,9 @@ class LSTMCell(Cell):
 
 
 class GRUCell(Cell):
-    """One step of a GRU: r, z = σ(W·x + b + U·h + b′), n = tanh(W·x + b + r⊙(U·h + b′)), h′ = (1 − z)⊙n + z⊙h.
+    """One step of a GRU: h′ = (1 − z)⊙n + z⊙h.
 
+    r, z = σ(W·x + b + U·h + b′) and n = tanh(W·x + b + r⊙(U·h + b′)), each with its own rows.
     `cell(x, h)` gives h′ of shape (n, hidden_size). Parameters as `LSTMCell`'s, three gates in the
     order r, z, n, called reset, update and candidate in a circuit.
 

@@ -285,7 +285,7 @@ class LBFGS:
     one to every optimiser. Raises `ValueError` for an argument out of range.
 
     >>> from chainrule import fit, nn
-    >>> model = nn.Sequential(nn.Linear(1, 1), seed=0, dtype=np.float64)
+    >>> model = nn.Sequential(nn.Linear(1, 1, dtype=np.float64), seed=0)
     >>> X = np.linspace(-1, 1, 20)[:, None]
     >>> history = fit(model, X, 3 * X + 1, loss="squared_error", optimizer=LBFGS(), epochs=50)
     >>> history.stopped, model.predict([[2.0]]).round(6)

@@ -6,6 +6,7 @@ over time: backpropagation through time is nothing else. X is (rows, time, featu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,9 +35,9 @@ __all__ = ["GRU", "LSTM", "RNN", "Unrolled"]
 
 
 class Unrolled(Recurrent):
-    """What LSTM, GRU and RNN share: layers of cells, one after the other, over all steps of time."""
+    """What LSTM, GRU and RNN share: layers of cells, one after the other, over all steps."""
 
-    arguments = (
+    arguments: ClassVar[tuple[str, ...]] = (
         "input_size", "hidden_size", "num_layers", "bias", "dropout", "bidirectional",
         "return_sequences", "padding_value", "dtype",
     )  # fmt: skip
@@ -78,14 +79,16 @@ class Unrolled(Recurrent):
         """What ends the names of a layer's parameters, for each direction."""
         return [f"_l{layer}", f"_l{layer}_reverse"][: 1 + self.bidirectional]
 
+    def config(self) -> dict[str, Any]:
+        return {**super().config(), "padding_value": self.padding_value}
+
     # -- through time -------------------------------------------------------------------------
 
     def forward(self, x: Any) -> Any:
         outputs, states = self._run(x, None, None)
         if self.return_sequences:
             return ops.stack(outputs, axis=1)
-        last = [state[0] for state in states[-1 - self.bidirectional :]]
-        return last[0] if len(last) == 1 else ops.concatenate(last, axis=-1)
+        return side_by_side([state[0] for state in states[-1 - self.bidirectional :]])
 
     def unroll(self, x: Any, initial: Any = None, *, lengths: Any = None) -> tuple[Any, Any]:
         """(output, h) or, for an LSTM, (output, (h, c)): all steps, and the state behind the last.
@@ -120,9 +123,7 @@ class Unrolled(Recurrent):
                 side, state = self._direction(xs, state, suffix, alive)
                 sides.append(side)
                 states.append(state)
-            xs = (
-                sides[0] if len(sides) == 1 else [ops.concatenate(pair, -1) for pair in zip(*sides)]
-            )
+            xs = [side_by_side(several) for several in zip(*sides, strict=True)]
         if alive is not None:
             rest = self.padding_value or 0.0
             xs = [ops.where(here, one, rest) for here, one in zip(alive, xs, strict=True)]
@@ -202,6 +203,11 @@ class Unrolled(Recurrent):
         return None if shape is None else (shape[0], self._width)
 
 
+def side_by_side(parts: Sequence[Any]) -> Any:
+    """What each direction gives, in one last axis."""
+    return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
+
+
 class LSTM(Unrolled):
     """x ↦ h of the last step, of h = o⊙tanh(c), c = f⊙c₋ + i⊙g: long memory behind sigmoid gates.
 
@@ -211,8 +217,8 @@ class LSTM(Unrolled):
     takes an initial state. `bidirectional=True` reads backwards too and puts both side by side.
 
     Parameters are PyTorch's, so its state dicts fit: `weight_ih_l0` W (4·hidden_size, input_size),
-    `weight_hh_l0` U (4·hidden_size, hidden_size), `bias_ih_l0` b, `bias_hh_l0` b′, rows in the order
-    input, forget, candidate, output; then `_l0_reverse`, `_l1`, …. All start uniform on
+    `weight_hh_l0` U (4·hidden_size, hidden_size), `bias_ih_l0` b, `bias_hh_l0` b′, rows in the
+    order input, forget, candidate, output; then `_l0_reverse`, `_l1`, …. All start uniform on
     (−1/√H, 1/√H); `forget_bias` (1.0 is common) starts the forget gates' b + b′ at that number.
     `dropout` drops between layers. A step whose features all are `padding_value` is skipped: the
     state stays, the output there is `padding_value`.

@@ -22,6 +22,7 @@ from . import layers
 from .base import Layer
 from .embedding import EmbedColumns, segments
 from .module import Module, Shape
+from .recurrent import GRU, LSTM, RNN
 from .sequential import Sequential
 from .tensorfile import (
     MAX_HEADER,
@@ -126,6 +127,29 @@ def _embedded(config: Config) -> Tensors:
     return {f"table{k}": (block[1], block[2]) for k, block in enumerate(config["blocks"])}
 
 
+def _recurrent(gates: int) -> Callable[[Config], Tensors]:
+    """The parameters of each layer and direction, `gates` blocks of rows in each."""
+
+    def tensors(config: Config) -> Tensors:
+        units, sides = config["hidden_size"], 1 + config["bidirectional"]
+        rows, found = gates * units, dict[str, Shape]()
+        for layer in range(config["num_layers"]):
+            inputs = units * sides if layer else config["input_size"]
+            for end in (f"_l{layer}", f"_l{layer}_reverse")[:sides]:
+                found |= {f"weight_ih{end}": (rows, inputs), f"weight_hh{end}": (rows, units)}
+                if config["bias"]:
+                    found |= {f"bias_ih{end}": (rows,), f"bias_hh{end}": (rows,)}
+        return found
+
+    return tensors
+
+
+_RECURRENT: dict[str, Callable[[Any], bool]] = {
+    "input_size": _size, "hidden_size": _size, "bias": _flag, "dropout": _share,
+    "num_layers": lambda value: _size(value) and value <= 1000, "bidirectional": _flag,
+    "return_sequences": _flag, "padding_value": lambda value: value is None or _number(value),
+    "dtype": _dtype,
+}  # fmt: skip
 _LINEAR = {"in_features": _size, "bias": _flag, "dtype": _dtype}
 _TABLE = [
     Spec(
@@ -157,6 +181,13 @@ _TABLE = [
         layers.LayerNorm,
         {"normalized_shape": _lengths, "eps": _positive, "dtype": _dtype},
         _normalised(lambda config: tuple(config["normalized_shape"])),
+    ),
+    Spec(LSTM, _RECURRENT, _recurrent(4)),
+    Spec(GRU, _RECURRENT, _recurrent(3)),
+    Spec(
+        RNN,
+        {**_RECURRENT, "nonlinearity": lambda value: value in ("tanh", "relu")},
+        _recurrent(1),
     ),
     Spec(EmbedColumns, {"width": _size, "blocks": _blocks, "dtype": _dtype}, _embedded),
     Spec(layers.Dropout, {"p": _share}),
@@ -306,11 +337,15 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     """
     path = os.fsdecode(path)
     with _naming(path), open_regular(path) as file:
-        header = read_header(file)
-        plan = _plan(header)
-        demand_room(header.entries)
-        model = _built(header.document["model"], iter(plan))
-        _fill(model, file, header)
+        return _read(file)
+
+
+def _read(file: BinaryIO) -> Sequential:
+    header = read_header(file)
+    plan = _plan(header)
+    demand_room(header.entries)
+    model = _built(header.document["model"], iter(plan))
+    _fill(model, file, header)
     model.extra = header.document["extra"]
     return model.reseed(0).eval()
 

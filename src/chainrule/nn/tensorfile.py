@@ -116,8 +116,9 @@ def read_header(file: BinaryIO, dtypes: Sequence[str] = MODEL_DTYPES) -> Header:
 
 
 def raw_header(file: BinaryIO) -> tuple[bytes, int]:
-    """The bytes of the header, and how many follow it; no more is read than the file has."""
-    size = os.fstat(file.fileno()).st_size
+    """The bytes of the header, and how many follow it; nothing is read that is not there."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     start = file.read(8)
     if len(start) < 8:
         raise Refusal(f"is cut short: it has only {size} bytes; {RESAVE}")

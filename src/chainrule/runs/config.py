@@ -279,15 +279,24 @@ class Settings:
         >>> print(Settings(seed=7).to_toml().splitlines()[-1])
         tensorboard = false
         """
-        import tomli_w
+        from textwrap import wrap
 
         lines = ["# Settings of a training run: chainrule train --config FILE repeats it."]
         for name, rule in rules().items():
             value = getattr(self, name)
             if value is not None:
-                plain = list(value) if isinstance(value, tuple) else value
-                lines += ["", f"# {rule.meaning}", tomli_w.dumps({name: plain}).rstrip("\n")]
+                lines += ["", *wrap(rule.meaning, 98, initial_indent="# ", subsequent_indent="# ")]
+                lines.append(f"{name} = {_toml(value)}")
         return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it, a list on one line."""
+    import tomli_w
+
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n")
 
 
 def rules() -> dict[str, Rule]:

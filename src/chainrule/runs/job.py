@@ -34,6 +34,8 @@ __all__ = [
     "train_table",
 ]
 
+WATCHED = 5000  # epochs; a longer run keeps no curves of its layers
+
 
 @dataclass
 class Trained:
@@ -186,12 +188,22 @@ class _Job:
             found.append(EarlyStopping(patience=self.settings.patience))
         return found
 
+    def watch(self) -> Any:
+        """What measures the layers for the report; a very long run is not stopped so often."""
+        from .watch import Watch
+
+        if (self.settings.epochs or 1) > WATCHED or self.settings.optimizer == "lbfgs":
+            return None
+        return Watch(self.predictor.model)
+
     def run(
         self, progress: bool | Silent | None, callbacks: Sequence[Any], **keeping: Any
     ) -> Trained:
         """The run itself, and its score."""
         settings, predictor = self.settings, self.predictor
         own = self.callbacks() if settings.watched else []
+        watch = self.watch() if keeping else None
+        own += [watch] if watch is not None else []
         with np.errstate(over="ignore", invalid="ignore"):  # divergence has an error of its own
             history = fit(
                 predictor.model,
@@ -206,7 +218,14 @@ class _Job:
             raise KeyboardInterrupt
         score = predictor.score(self.held_out, self.train)
         return Trained(
-            predictor, history, score, settings, self.train, self.held_out, self.validation
+            predictor,
+            history,
+            score,
+            settings,
+            self.train,
+            self.held_out,
+            self.validation,
+            watch,
         )
 
 
@@ -228,10 +247,10 @@ def _demand_fitting(settings: Settings, table: Table, validation: Table | None) 
 
 
 def _untrained(train: Table, settings: Settings) -> Predictor:
-    standardizer = Standardizer.fit(train.features)
+    standardizer = Standardizer.of(train)
     classes = train.schema.classes
     outputs = 1 if classes is None or settings.loss == "logistic" else len(classes)
-    model = network(train.schema.width, outputs, settings)
+    model = network(train.schema.width, outputs, settings, train.schema.blocks)
     if classes is not None:
         return Predictor(model, train.schema, standardizer)
     mean, scale = float(np.mean(train.target)), float(np.std(train.target))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from ..nn import Sequential, layers, losses, optim, schedules
+from ..nn import EmbedColumns, Sequential, layers, losses, optim, schedules
 
 if TYPE_CHECKING:
     from .config import Settings
@@ -35,12 +36,17 @@ LOSSES = {  # by task; the first is the default
 SCHEDULES = ("cosine", "constant", "step", "one-cycle", "plateau")
 
 
-def network(inputs: int, outputs: int, settings: Settings, *first: Any) -> Sequential:
+def network(
+    inputs: int, outputs: int, settings: Settings, blocks: Sequence[tuple[int, int, int]] = ()
+) -> Sequential:
     """A dense network: hidden layers with their activation, and a linear output layer.
 
-    `first` are layers before it that make `inputs` features of a row, as an embedding does.
+    `blocks` are the one-hot features that become learned vectors first, as `EmbedColumns` has them.
     """
-    stack: list[Any] = list(first)
+    stack: list[Any] = []
+    if blocks:
+        stack.append(EmbedColumns(inputs, blocks, dtype=settings.dtype))
+        inputs += sum(length - categories for _, categories, length in blocks)
     hidden = settings.hidden or ()
     for units, name in zip(hidden, settings.activations(len(hidden)), strict=True):
         init = settings.init or _INITIALISERS.get(name, "he_uniform")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..errors import ModelFileError
 from ..nn import Sequential
 from ..ops import gates
 
-__all__ = ["Floats", "Predictor", "Score"]
+__all__ = ["Floats", "Predictor", "Score", "scored"]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -83,13 +84,20 @@ class Predictor:
             return scores
         return [self.schema.classes[k] for k in np.argmax(scores, axis=1)]
 
+    def streamed(self, source: Any, unknown: str = "refuse") -> Iterator[tuple[Any, Floats]]:
+        """The rows of a `data` source and their scores, some at a time: memory stays bounded.
+
+        Raises `DataError` as `schema.encode` does; with unknown="ignore" a category that was not
+        there in training stands for none.
+        """
+        places = self.schema.places(source.header)
+        for chunk in source.chunks():
+            yield chunk, self.scores(self.schema.encode_chunk(chunk, places, unknown))
+
     def score(self, table: Table, train: Table | None = None) -> Score:
         """How well the network does on a table; the baseline comes from `train` if given."""
         known = (train or table).target
-        scores = self.scores(table.features)
-        if self.schema.classes is not None:
-            return _classification(scores, table.target, known, len(self.schema.classes))
-        return _regression(scores, table.target, known)
+        return scored(self.schema, self.scores(table.features), table.target, known)
 
     def save(self, path: str, **extra: Any) -> None:
         """Write everything to one file that `Predictor.of(chainrule.load(path))` reads back."""
@@ -100,6 +108,19 @@ class Predictor:
             "target": [self.target_mean, self.target_scale],
         }
         self.model.save(path)
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str]) -> Predictor:
+        """The one in a model file, or in the folder of a run.
+
+        Raises `ModelFileError` and `DataError` naming the path and what is wrong.
+        """
+        from ..nn import load
+        from .folder import RunFolder
+
+        if os.path.isdir(path):
+            return RunFolder.of(path).predictor()
+        return cls.of(load(path))
 
     @classmethod
     def of(cls, model: Any) -> Predictor:
@@ -116,6 +137,13 @@ class Predictor:
         if len(standardizer.mean) != schema.width:
             raise ModelFileError("the file's scaling and schema differ in width; it was altered")
         return cls(model, schema, standardizer, mean, scale)
+
+
+def scored(schema: Schema, scores: Floats, target: Any, known: Any) -> Score:
+    """The score of probabilities or values; the baseline answers what is usual in `known`."""
+    if schema.classes is not None:
+        return _classification(scores, target, known, len(schema.classes))
+    return _regression(scores, target, known)
 
 
 def _classification(scores: Floats, labels: Any, known: Any, classes: int) -> Score:

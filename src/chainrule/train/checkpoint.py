@@ -339,7 +339,7 @@ def restore(kept: Kept, run: Run, history: History, callbacks: Iterable[Any]) ->
 def _restore(kept: Kept, run: Run, history: History, callbacks: Iterable[Any]) -> None:
     document = kept.document
     if run.full_batch:
-        run.model.load_state_dict({**kept.under("beginning"), **kept.under("buffer")})
+        run.model.load_state_dict(kept.under("beginning"))
         return
     run.model.load_state_dict({**kept.under("model"), **kept.under("buffer")})
     run.state = {

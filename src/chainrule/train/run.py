@@ -113,7 +113,8 @@ class Run:
         self.state = optimizer.init(self.values()) if state is None else state
         self.full_batch = bool(getattr(optimizer, "full_batch", False))
         # A method that keeps its memory to itself is gone on with by doing the same again.
-        self.beginning = self.values() if self.full_batch else {}
+        buffers = dict(model.named_buffers())
+        self.beginning = {**self.values(), **buffers} if self.full_batch else {}
         self.has_buffers = any(True for _ in model.named_buffers())
         self.gradients: dict[str, Array] = {}
         self.earlier: dict[str, Array] = {}  # the values of the last step with a finite loss

@@ -1,0 +1,215 @@
+"""The rows that the network finds hardest, and the columns that it learnt from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...page import escape
+from ...plot.scale import short
+from . import words
+from .facts import Facts
+from .predictions import table
+
+__all__ = ["data_summary", "hardest"]
+
+Floats = NDArray[np.float64]
+COLUMNS = 12  # that are shown at once; the others open on demand
+MOST = 200
+BINS = 24
+
+
+def hardest(facts: Facts) -> str:
+    """The five held-out rows with the largest loss, a card each."""
+    cards = "".join(_card(facts, row) for row in facts.worst)
+    return f'<p>{escape(_reading(facts))}</p><ol class="cards">{cards}</ol>'
+
+
+def _reading(facts: Facts) -> str:
+    losses = facts.losses[np.isfinite(facts.losses)]
+    share = losses[np.argsort(-losses)][:5].sum() / losses.sum() if losses.sum() > 0 else 0.0
+    if facts.classes is None:
+        return (
+            f"The held-out rows that are furthest off; these {len(facts.worst)} make up"
+            f" {words.percent(share, 0)} of all distance. A deviation is the training rows'"
+            " standard deviation."
+        )
+    wrong = sum(int(facts.answers[k] != facts.truth[k]) for k in facts.worst)
+    return (
+        f"The held-out rows whose true class got the least probability: {wrong} of these"
+        f" {len(facts.worst)} are answered wrongly, and they make up {words.percent(share, 0)} of"
+        " the held-out loss. A deviation is the training rows' standard deviation."
+    )
+
+
+def _card(facts: Facts, row: int) -> str:
+    parts = [f"<h3>Held-out row {row + 1}</h3>", _thumbnail(facts, row), _verdict(facts, row)]
+    rare = facts.unusual(row)
+    if rare:
+        items = "".join(
+            f"<li>{escape(name)} = {escape(short(value))}"
+            f' <span class="faint">{_signed(share)} deviations</span></li>'
+            for name, value, share in rare
+        )
+        parts.append(f'<p class="faint">Most unusual features</p><ul>{items}</ul>')
+    return f"<li>{''.join(parts)}</li>"
+
+
+def _signed(share: float) -> str:
+    return ("+" if share > 0 else "") + short(round(share, 1), 3)
+
+
+def _verdict(facts: Facts, row: int) -> str:
+    if facts.classes is None:
+        off = float(facts.scores[row] - facts.truth[row])
+        pairs = [
+            ("true", short(float(facts.truth[row]))),
+            ("predicted", short(float(facts.scores[row]))),
+            ("off by", ("+" if off > 0 else "") + short(off)),
+        ]
+    else:
+        scores, truth = facts.scores[row], int(facts.truth[row])
+        answer = int(facts.answers[row])
+        pairs = [
+            ("true", f"{facts.classes[truth]}, probability {short(float(scores[truth]), 3)}"),
+            (
+                "predicted",
+                f"{facts.classes[answer]}, probability {short(float(scores[answer]), 3)}",
+            ),
+            ("loss", short(float(facts.losses[row]), 3)),
+        ]
+    items = "".join(f"<div><dt>{name}</dt><dd>{escape(word)}</dd></div>" for name, word in pairs)
+    return f"<dl>{items}</dl>"
+
+
+def _thumbnail(facts: Facts, row: int) -> str:
+    """The row as a picture, where rows are square pictures."""
+    side = facts.side
+    if not side:
+        return ""
+    values = np.asarray(facts.held_out.features[row], np.float64).reshape(side, side)
+    largest = float(np.max(facts.trained.train.features)) or 1.0
+    cell = max(2, 96 // side)
+    shades: dict[int, list[str]] = {}
+    for y, x in np.ndindex(side, side):
+        level = int(np.clip(np.nan_to_num(values[y, x]) / largest * 12 + 0.5, 0, 12))
+        if level:
+            shades.setdefault(level, []).append(f"M{x * cell} {y * cell}h{cell}v{cell}h-{cell}z")
+    paths = "".join(
+        f'<path fill-opacity="{level / 12:.2g}" d="{"".join(boxes)}"/>'
+        for level, boxes in sorted(shades.items())
+    )
+    wide = side * cell
+    return (
+        f'<svg class="thumb" role="img" aria-label="The row as a picture of {side} by {side}'
+        f' points" width="{wide}" height="{wide}" viewBox="0 0 {wide} {wide}">{paths}</svg>'
+    )
+
+
+# -- the data ------------------------------------------------------------------------------------
+
+
+def data_summary(facts: Facts) -> str:
+    """Rows and their split, the target, and each column."""
+    trained = facts.trained
+    parts = [("learnt from", trained.train.rows)]
+    if (watched := getattr(trained, "validation", None)) is not None:
+        parts.append(("watched while training", watched.rows))
+    parts.append(("held out for the score", facts.held_out.rows))
+    total = sum(count for _, count in parts)
+    split = words.listed([f"{count:,} {what}" for what, count in parts])
+    sentence = f"{words.counted(total, 'row')}: {split}. {_balance(facts)}"
+    return f"<p>{escape(sentence)}</p>{_columns(facts)}"
+
+
+def _balance(facts: Facts) -> str:
+    """How the target is distributed over the training rows."""
+    target = np.asarray(facts.trained.train.target)
+    if facts.classes is None:
+        return (
+            f"The target {facts.target} lies between {short(target.min())} and"
+            f" {short(target.max())} in the training rows, mean {short(target.mean())}, standard"
+            f" deviation {short(target.std())}."
+        )
+    counts = np.bincount(target, minlength=len(facts.classes))
+    high, low = int(np.argmax(counts)), int(np.argmin(counts))
+    if counts[high] == counts[low]:
+        return f"Each of the {len(facts.classes)} classes has {counts[high]:,} training rows."
+    ratio = f", {short(counts[high] / counts[low], 2)} times as many" if counts[low] else ""
+    return (
+        f"Of {len(facts.classes)} classes {facts.classes[high]} is the commonest with"
+        f" {words.percent(counts[high] / len(target))} of the training rows, and"
+        f" {facts.classes[low]} the rarest with {words.percent(counts[low] / len(target))}{ratio}."
+    )
+
+
+def _columns(facts: Facts) -> str:
+    columns = list(facts.schema.columns)
+    features = np.asarray(facts.trained.train.features, np.float64)
+    starts = np.concatenate([[0], np.cumsum([column.width for column in columns])])
+    rows = [
+        _column(column, features[:, a:b])
+        for column, a, b in zip(columns[:MOST], starts[:-1], starts[1:], strict=False)
+    ]
+    heads = ("column", "kind", "missing", "least", "mean", "greatest", "distribution")
+    shown = table("Columns", heads, "".join(rows[:COLUMNS]))
+    if len(rows) <= COLUMNS:
+        return shown
+    left = len(columns) - len(rows)
+    rest = table("More columns", heads, "".join(rows[COLUMNS:]))
+    note = f'<p class="faint">and {words.counted(left, "column")} more</p>' if left else ""
+    count = words.counted(len(rows) - COLUMNS, "more column")
+    return f"{shown}<details><summary>{count}</summary>{rest}{note}</details>"
+
+
+def _column(column: Any, part: Floats) -> str:
+    name, kind = escape(column.name), str(getattr(column, "kind", "number"))
+    missing = getattr(column, "missing", None)
+    unknown = int(np.isnan(part).any(axis=1).sum()) if part.size else 0
+    gone = str(missing) if isinstance(missing, int) else str(unknown)
+    if part.shape[1] == 1:
+        finite = part[np.isfinite(part)]
+        ends = [finite.min(), finite.mean(), finite.max()] if finite.size else []
+        cells = "".join(f'<td class="number">{escape(short(float(v)))}</td>' for v in ends)
+        cells = cells or "<td>–</td>" * 3
+        counts = _counts(finite)
+        told = f"{name}: {BINS} equal parts of its range"
+    else:
+        counts = np.nansum(part, axis=0)
+        commonest = column.feature_names[int(np.argmax(counts))] if counts.size else ""
+        words_ = f"{words.counted(part.shape[1], 'value')}; commonest {commonest}"
+        cells = f'<td colspan="3">{escape(words_)}</td>'
+        told = f"{name}: rows of each value"
+    return (
+        f'<tr><th scope="row">{name}</th><td>{escape(kind)}</td><td class="number">'
+        f"{escape(gone)}</td>{cells}<td>{_bars(counts, told)}</td></tr>"
+    )
+
+
+def _counts(values: Floats) -> Floats:
+    if not values.size or values.min() == values.max():
+        return np.array([float(values.size)])
+    low, high = values.min(), values.max()
+    share = (values / 2 - low / 2) / (high / 2 - low / 2)
+    return np.bincount(
+        np.minimum((share * BINS).astype(np.int64), BINS - 1), minlength=BINS
+    ).astype(np.float64)
+
+
+def _bars(counts: Floats, told: str, wide: int = 96, tall: int = 22) -> str:
+    """A little bar chart; `told` is HTML already."""
+    if not counts.size or counts.max() <= 0:
+        return ""
+    heights = counts / counts.max() * tall
+    step = min(wide / len(counts), 12.0)
+    bars = "".join(
+        f"M{k * step:.1f} {tall}v-{max(height, 0.8):.1f}h{max(step - 0.6, 0.4):.1f}V{tall}z"
+        for k, height in enumerate(heights.tolist())
+        if height
+    )
+    return (
+        f'<svg class="bars" role="img" aria-label="{told}" width="{wide}" height="{tall}"'
+        f' viewBox="0 0 {wide} {tall}"><path d="{bars}"/></svg>'
+    )
