@@ -126,6 +126,10 @@ CSV = {
     "oneclass.csv": "a,kind\n1,x\n2,x\n3,x\n",
     "twice.csv": "a,a,kind\n1,2,x\n1,3,y\n",
     "lonely.csv": "kind\nx\ny\n",
+    "blind.csv": "a,b\n1,2\n",
+    "strange.csv": "a,b,kind\n1,2,x\n1,2,z\n",
+    "odd.toml": "epoch = 3\n",
+    "range.toml": "dropout = 1.5\n",
 }
 TRAIN = ("--epochs", "1")
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -153,6 +157,18 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "a model altered": ("predict", "altered.safetensors", "good.csv"),
     "a model that is none": ("predict", "good.csv", "good.csv"),
     "a column missing at prediction": ("predict", "model.safetensors", "lonely.csv"),
+    "a run that is not there": ("predict", "runs", "good.csv"),
+    "an evaluation without the answers": ("evaluate", "model.safetensors", "blind.csv"),
+    "an evaluation with another class": ("evaluate", "model.safetensors", "strange.csv"),
+    "no data": ("train",),
+    "settings with an unknown key": ("train", "iris", "--config", "odd.toml"),
+    "settings out of range": ("train", "iris", "--config", "range.toml"),
+    "settings that are no TOML": ("train", "iris", "--config", "good.csv"),
+    "a run folder with other files": ("train", "iris", "--run", "."),
+    "resume of no run": ("train", "--resume", "nowhere"),
+    "resume with other settings": ("train", "--resume", "runs/good-1", "--epochs", "3"),
+    "watching without rows to watch": ("train", "iris", "--patience", "3", "--validation", "0"),
+    "a loss for numbers": ("train", "iris", "--loss", "huber"),
     "a formula with an unknown name": ("explain", "sgmoid(x)", "x=1"),
     "a formula without a value": ("explain", "x*y", "x=1"),
     "a formula that is broken": ("explain", "x*(y", "x=1"),
@@ -182,7 +198,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_command_gives_its_golden_message(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    def contents() -> dict[str, bytes]:
+        paths = [path for path in folder.rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+    before = contents()
     lines = []
     for name, words in COMMANDS.items():
         capfd.readouterr()
@@ -194,4 +214,4 @@ def test_every_command_gives_its_golden_message(
         indented = "".join(f"    {line}\n" for line in printed.err.rstrip().splitlines())
         lines.append(f"{name}: chainrule {' '.join(words)}\n{indented}    exit status {status}\n")
     golden.check("bad_commands.txt", "".join(lines))
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents() == before

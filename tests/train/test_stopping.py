@@ -219,7 +219,7 @@ def test_the_best_averages_are_restored():
 def test_a_lower_rate_is_what_the_next_epoch_takes(compile):
     rule = optim.SGD(lr=0.4)
     slower = ReduceLROnPlateau(patience=0, threshold=1.0, factor=0.5)  # nothing is good enough
-    model, history = train(optimizer=rule, callbacks=[slower], epochs=4, compile=compile)
+    model, _ = train(optimizer=rule, callbacks=[slower], epochs=4, compile=compile)
     assert slower.reductions == [[2, 0.2], [3, 0.1], [4, 0.05]]
     assert rule.lr == 0.4
     by_hand = optim.SGD(lr=lambda step: [0.4, 0.4, 0.2, 0.1][step // 2])
@@ -267,9 +267,9 @@ def test_with_lbfgs():
 
 @pytest.mark.parametrize("kind", [EarlyStopping, ReduceLROnPlateau])
 def test_a_number_that_is_not_measured(kind):
-    with pytest.raises(UnknownNameError, match="'val_loss'.*give fit validation_data"):
+    with pytest.raises(UnknownNameError, match=r"'val_loss'.*give fit validation_data"):
         train(callbacks=[kind()], validation_data=None)
-    with pytest.raises(UnknownNameError, match="'accuracy'.*add it to fit's metrics"):
+    with pytest.raises(UnknownNameError, match=r"'accuracy'.*add it to fit's metrics"):
         train(callbacks=[kind("accuracy")])
 
 
@@ -288,9 +288,9 @@ def test_settings_out_of_range(kind):
     with pytest.raises(ValueError, match="patience"):
         kind(patience=-1)
     assert kind("val_f1", mode="max").mode == "max"
-    for settings in ({"factor": 1.0}, {"threshold_mode": "x"}, {"cooldown": -1}, {"min_lr": -1}):
-        with pytest.raises(ValueError, match=next(iter(settings))):
-            ReduceLROnPlateau(**settings)
+    for wrong in ({"factor": 1.0}, {"threshold_mode": "x"}, {"cooldown": -1}, {"min_lr": -1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            ReduceLROnPlateau(**wrong)
     with pytest.raises(ValueError, match="min_delta"):
         EarlyStopping(min_delta=-0.1)
 

@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import click
 import numpy as np
@@ -83,7 +83,7 @@ def source(data: str) -> Any:
         return source_of(data, None)
     stream = sys.stdin.buffer
     start = stream.read(START)
-    return CsvSource(lambda: _Stream(start, stream), "standard input")  # type: ignore[return-value]
+    return CsvSource(lambda: cast("BinaryIO", _Stream(start, stream)), "standard input")
 
 
 class _Stream:

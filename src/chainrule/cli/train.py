@@ -16,9 +16,10 @@ from typing import Any
 
 import click
 
-from ..data import BUNDLED, Table, load_dataset, read_csv
-from ..errors import DataError
+from ..data import BUNDLED, Table
+from ..runs import job
 from ..runs.config import Rule, Settings, read_toml, rules
+from ..runs.folder import RunFolder
 from .output import demand_place
 from .terminal import confusion_table, console, counted, number, plain_json, spark
 
@@ -76,9 +77,7 @@ def _metavar(name: str, rule: Rule) -> str:
 @click.argument("data", required=False)
 @_flags
 @click.option("--linear", is_flag=True, help="No hidden layer.")
-@click.option(
-    "--config", metavar="FILE", help="Settings from a TOML file; flags go before it."
-)
+@click.option("--config", metavar="FILE", help="Settings from a TOML file; flags go before it.")
 @click.option("--run", metavar="DIR", help="The run folder. Default: runs/NAME-N, the next free.")
 @click.option("--no-run", is_flag=True, help="No run folder: only the model file.")
 @click.option("--resume", metavar="DIR", help="Go on with the run in this folder, to the bit.")
@@ -115,8 +114,6 @@ def train(
     Ctrl-C ends training after the step; the model so far is scored and saved, and
     --resume goes on from there. A second Ctrl-C does not wait.
     """
-    from ..runs.folder import RunFolder
-
     given = {name: value for name, value in options.items() if value not in (None, ())}
     voice = _Voice(quiet, as_json)
     if resume is not None:
@@ -133,7 +130,7 @@ def train(
     settings = Settings(**{**(read_toml(config) if config is not None else {}), **given})
     if settings.data is None:
         raise click.UsageError("Missing argument 'DATA'.")
-    rows = read_table(settings.data, settings.target, settings.task)
+    rows = job.read(settings)
     name = os.path.splitext(os.path.basename(settings.data))[0]
     path = output or f"{name}.safetensors"
     demand_place(path, force)
@@ -173,14 +170,12 @@ def _is_file(data: str) -> bool:
     return data not in BUNDLED or os.path.exists(data)
 
 
-def _resume(folder: Any, output: str | None, force: bool, voice: _Voice) -> int:
+def _resume(folder: RunFolder, output: str | None, force: bool, voice: _Voice) -> int:
     """Go on with a run that was interrupted or killed."""
     info, settings = folder.info, folder.settings()
     if info.get("status") == "finished":
         return _nothing_to_do(folder, info, voice)
-    if settings.data is None:
-        raise DataError(f"{folder.place('config.toml')}: names no data; it was altered")
-    rows = read_table(settings.data, settings.target, settings.task)
+    rows = job.read(settings)
     path = output or info.get("output") or f"{rows.name}.safetensors"
     own = _digest(path) is not None and _digest(path) == info.get("output_sha256")
     demand_place(path, force or own)
@@ -188,7 +183,7 @@ def _resume(folder: Any, output: str | None, force: bool, voice: _Voice) -> int:
     return _train(rows, settings, os.path.relpath(path), folder, voice, resume=True)
 
 
-def _nothing_to_do(folder: Any, info: dict[str, Any], voice: _Voice) -> int:
+def _nothing_to_do(folder: RunFolder, info: dict[str, Any], voice: _Voice) -> int:
     if voice.as_json:
         click.echo(plain_json({"run": folder.path, "status": "finished", "score": info["score"]}))
     elif voice.speaks:
@@ -200,19 +195,15 @@ def _train(
     rows: Table,
     settings: Settings,
     path: str,
-    folder: Any,
+    folder: RunFolder | None,
     voice: _Voice,
     resume: bool = False,
 ) -> int:
     """The run, what it saves and what is said about it; the exit status."""
-    from ..runs import job  # through the module: a test may stand in for `train_table`
     from .live import display
 
-    if voice.speaks:
-        _announce(rows)
     keeping = {} if folder is None else {"folder": folder, "resume": resume}
-    heading = str if folder is None else lambda: f"run folder {folder.path}"
-    show: Any = display(heading) if voice.speaks else False
+    show: Any = display(lambda: _heading(rows, folder)) if voice.speaks else False
     began = time.perf_counter()
     try:
         with _terminable(), _warnings_in_a_line():
@@ -220,7 +211,9 @@ def _train(
     except KeyboardInterrupt:
         if folder is None or not folder.has("config.toml"):
             raise
-        click.echo(f"stopped at once; go on with 'chainrule train --resume {folder.path}'", err=True)
+        click.echo(
+            f"stopped at once; go on with 'chainrule train --resume {folder.path}'", err=True
+        )
         return 130
     seconds = time.perf_counter() - began
     saved = _saved(trained, path, folder)
@@ -241,10 +234,10 @@ def _train(
     return 130
 
 
-def _saved(trained: Any, path: str, folder: Any) -> list[str]:
+def _saved(trained: job.Trained, path: str, folder: RunFolder | None) -> list[str]:
     """Write the model file; what could not be written, of it and of the run folder."""
     faults = []
-    if trained.unsaved:
+    if trained.unsaved and folder is not None:
         faults.append(f"{folder.path}: not saved: {', '.join(trained.unsaved)}")
     try:
         trained.save(path)
@@ -253,7 +246,7 @@ def _saved(trained: Any, path: str, folder: Any) -> list[str]:
         if folder is not None and folder.has("model.safetensors") and not trained.unsaved:
             faults[-1] += f"; the model is in {folder.path}"
         return faults
-    if trained.unsaved:
+    if faults:
         faults[-1] += f"; the model is in {path}"
     elif folder is not None:
         with contextlib.suppress(OSError):
@@ -303,28 +296,15 @@ def _warnings_in_a_line() -> Iterator[None]:
         yield
 
 
-def read_table(data: str, target: str | None, task: str | None, **options: Any) -> Table:
-    """A bundled dataset by name, or a file with its target column."""
-    if data in BUNDLED and not os.path.exists(data):
-        if target is not None or task is not None:
-            raise DataError(
-                f"'{data}' is a bundled dataset with its own target; leave out --target and --task"
-            )
-        return load_dataset(data)
-    if not data.lower().endswith((".csv", ".tsv", ".txt")) and not os.path.exists(data):
-        load_dataset(data)  # raises, naming the nearest dataset
-    if target is None:
-        raise DataError(f"{data}: say which column to predict, with --target COLUMN")
-    return read_csv(data, target, task=task)
-
-
-def _announce(rows: Table) -> None:
+def _heading(rows: Table, folder: RunFolder | None) -> str:
+    """What is learnt from, and where the run is kept."""
     classes = rows.schema.classes
     what = "regression" if classes is None else f"{len(classes)} classes"
-    click.echo(
+    text = (
         f"{rows.name}: {counted(rows.rows, 'row')}, {counted(rows.schema.width, 'feature')},"
         f" target '{rows.schema.target}' ({what})"
     )
+    return text if folder is None else f"{text}\nrun folder {folder.path}"
 
 
 def _report(trained: Any, path: str, seconds: float) -> None:

@@ -2,5 +2,6 @@
 
 from .combination import Combination
 from .comparison import Comparison, compare
+from .presets import PRESETS, Replay, replay
 
-__all__ = ["Combination", "Comparison", "compare"]
+__all__ = ["PRESETS", "Combination", "Comparison", "Replay", "compare", "replay"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..circuit import vocabulary as ops
 from ..errors import DataError, listed, quoted, unknown
 from ..nn import Sequential, initializers, layers, losses, optim
 from ..nn.base import count
@@ -21,7 +22,20 @@ from ..nn.base import count
 __all__ = ["ACTIVATIONS", "INPUTS", "Combination", "Head", "head", "network"]
 
 # σ and tanh keep the variance with Glorot's draw, the rectifiers with He's, SELU with LeCun's.
-_SATURATING = ("sigmoid", "tanh", "softsign", "hard_tanh", "identity")
+_SATURATING = ("sigmoid", "tanh", "softsign", "hard_tanh", "centred_sigmoid", "identity")
+
+
+class CentredSigmoid(layers.Layer):
+    """σ(x) − ½: the sigmoid's slope with outputs that are centred on 0, to tell the two apart.
+
+    >>> float(CentredSigmoid()(0.0))
+    0.0
+    """
+
+    def forward(self, x: Any) -> Any:
+        return ops.sigmoid(x) - 0.5
+
+
 ACTIVATIONS: dict[str, Callable[[], Any] | None] = {
     "sigmoid": layers.Sigmoid,
     "tanh": layers.Tanh,
@@ -35,6 +49,7 @@ ACTIVATIONS: dict[str, Callable[[], Any] | None] = {
     "softplus": layers.Softplus,
     "softsign": layers.Softsign,
     "hard_tanh": layers.HardTanh,
+    "centred_sigmoid": CentredSigmoid,
     "maxout": None,  # a layer of its own, which has the weights too
     "identity": None,
 }

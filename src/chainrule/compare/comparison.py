@@ -249,7 +249,9 @@ def compare(
         raise DataError("there is nothing to compare; give at least one combination")
     chosen = tuple(dict.fromkeys(c.resolved(rows.classes > 0) for c in given))
     _demand_choices(test, tune, level)
-    plan = Experiment(rows, chosen, count("epochs", epochs), _size(batch_size), str(np.dtype(dtype)))
+    plan = Experiment(
+        rows, chosen, count("epochs", epochs), _size(batch_size), str(np.dtype(dtype))
+    )
     return _compared(plan, _seeds(seeds), level, tune, test, _jobs(jobs), times, progress)
 
 
@@ -372,7 +374,9 @@ def _demand_results(runs: list[Cell], interrupted: bool) -> None:
     raise ChainruleError(f"no run gave a result; the first one: {runs[0].error}")
 
 
-def _best_rates(plan: Experiment, tuning: list[Cell], tune: str, level: float | None) -> list[float]:
+def _best_rates(
+    plan: Experiment, tuning: list[Cell], tune: str, level: float | None
+) -> list[float]:
     """The rate of each combination: the only one, or the best on the validation part."""
 
     def merit(k: int, lr: float) -> tuple[float, ...]:
@@ -402,9 +406,7 @@ def _level(plan: Experiment, runs: list[Cell]) -> float:
     return start + 0.95 * (best - start)
 
 
-def _read_clock(
-    plan: Experiment, lrs: Sequence[float], seed: int, into: dict[int, float]
-) -> bool:
+def _read_clock(plan: Experiment, lrs: Sequence[float], seed: int, into: dict[int, float]) -> bool:
     """Seconds per epoch of each combination: the median of rounds in which all take their turn."""
     readings: dict[int, list[float]] = {}
     lengths: dict[int, int | None] = dict.fromkeys(range(len(lrs)))

@@ -82,12 +82,17 @@ def ranked(
     The leader was chosen by the same scores, so all pairs count in Holm's correction, not those
     with the leader alone: where all are equal, 5 % of comparisons at most find one that is worse.
     """
-    groups = {k: tuple(c for c in cells if c.combination == k and c.finished) for k in _places(combinations)}
+    groups = {
+        k: tuple(c for c in cells if c.combination == k and c.finished)
+        for k in _places(combinations)
+    }
     groups = {k: group for k, group in groups.items() if group}
     if not groups:
         return []
     names = labels(combinations)
-    score = {k: interval([c.score for c in group], resolution=resolution) for k, group in groups.items()}
+    score = {
+        k: interval([c.score for c in group], resolution=resolution) for k, group in groups.items()
+    }
     order = sorted(groups, key=lambda k: (-score[k].mean, k))
     pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
     raw = [p_value(_differences(groups[a], groups[b]), test, resolution) for a, b in pairs]
@@ -159,7 +164,8 @@ def speed_ratio(slow: Sequence[Cell], fast: Sequence[Cell], level: float) -> Rat
         there = [one.epochs_to(level) for one in pair]
         at_least |= math.isinf(there[0])
         epochs = [
-            min(a, max(1.0, len(one.train_scores) - 1.0)) for a, one in zip(there, pair, strict=True)
+            min(a, max(1.0, len(one.train_scores) - 1.0))
+            for a, one in zip(there, pair, strict=True)
         ]
         logs.append(math.log(max(epochs[0], 1e-3) / max(epochs[1], 1e-3)))
     return Ratio(interval(logs).map(np.exp), at_least, len(logs))

@@ -15,7 +15,16 @@ import numpy as np
 
 from ..errors import unknown
 
-__all__ = ["TESTS", "Interval", "holm", "interval", "paired_p", "sign_flip_p", "t_quantile", "t_tail"]
+__all__ = [
+    "TESTS",
+    "Interval",
+    "holm",
+    "interval",
+    "paired_p",
+    "sign_flip_p",
+    "t_quantile",
+    "t_tail",
+]
 
 EXACT = 14  # up to so many differences all 2ⁿ sign flips are counted
 FLIPS = 20_000  # drawn where there are more
@@ -70,7 +79,9 @@ def t_quantile(df: int, confidence: float = 0.95) -> float:
     return high
 
 
-def interval(values: Sequence[float], confidence: float = 0.95, resolution: float = 0.0) -> Interval:
+def interval(
+    values: Sequence[float], confidence: float = 0.95, resolution: float = 0.0
+) -> Interval:
     """The mean of the values ± t·s/√n, with s at least resolution/√12.
 
     `resolution` is the step in which the values can change, as 1/rows of an accuracy: values that

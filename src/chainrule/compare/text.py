@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .ranking import Place
     from .statistics import Interval
 
-__all__ = ["caveats", "headings", "line", "summary", "title"]
+__all__ = ["caveats", "headings", "line", "summary", "table", "title"]
 
 
 def title(found: Comparison) -> str:
@@ -25,17 +25,22 @@ def title(found: Comparison) -> str:
 
 
 def summary(found: Comparison) -> str:
-    """The ranking as a table of plain text, with the caveats below."""
-    table = [headings(found), *(line(found, place) for place in found.ranking)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    text = [title(found), ""]
-    for row in table:
+    """The title, the ranking as a table, and the caveats below."""
+    return "\n".join([title(found), "", table(found), "", *caveats(found)])
+
+
+def table(found: Comparison) -> str:
+    """The ranking as a table of plain text."""
+    rows = [headings(found), *(line(found, place) for place in found.ranking)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    text = []
+    for row in rows:
         cells = [
             cell.ljust(width) if k == 1 else cell.rjust(width)
             for k, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         text.append("  ".join(cells).rstrip())
-    return "\n".join([*text, "", *caveats(found)])
+    return "\n".join(text)
 
 
 def headings(found: Comparison) -> list[str]:

@@ -45,7 +45,7 @@ def run_all(
     left = list(tasks)
     try:
         if jobs is None:
-            left = _begin_here(experiment, left, report)
+            left = _begin_here(_with_threads(experiment, 1), left, report)
             jobs = min(cores(), len(left))
         if jobs <= 1 or len(left) <= 1:
             for task in left:

@@ -1,5 +1,6 @@
 """Tables to learn from: bundled datasets, files, and what their columns mean."""
 
+from .batches import Batches
 from .table import (
     BUNDLED,
     Column,
@@ -19,6 +20,7 @@ from .table import (
 
 __all__ = [
     "BUNDLED",
+    "Batches",
     "Column",
     "Schema",
     "Sheet",

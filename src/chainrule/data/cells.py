@@ -33,6 +33,7 @@ _NOTHING = frozenset({"", "nan", "+nan", "-nan"})
 # Marks that no category is called; among numbers, words such as "none" are marks too.
 _MARKS = _NOTHING | {"?", "na", "n/a", "#n/a", "<na>", "null"}
 _NUMBER_MARKS = _MARKS | {"-", ".", "none", "missing"}
+_SPELT = _NUMBER_MARKS | {"NA", "N/A", "NULL", "None"}  # found without folding each cell
 _MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _DATE = (
     r"(?i)(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})"
@@ -71,6 +72,10 @@ def with_gaps(cells: Sequence[str], *, plain: bool = False) -> Floats | None:
     ([1.0, nan, nan], None)
     """
     numbers = as_numbers(cells, plain=plain)
+    if numbers is not None:
+        return numbers
+    filled = ["nan" if cell in _SPELT else cell for cell in cells]
+    numbers = as_numbers(filled, plain=plain)
     if numbers is not None:
         return numbers
     filled = ["nan" if cell.strip().lower() in _NUMBER_MARKS else cell for cell in cells]

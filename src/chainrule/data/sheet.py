@@ -111,7 +111,7 @@ def parse_sheet(file: BinaryIO, name: str) -> Sheet:
     header, delimiter, records = _head(lines)
     sheet = Sheet(name, header, [], [])
     for number, cells in _checked(records, name, len(header), delimiter):
-        sheet.rows.append(cells)
+        sheet.rows.append([*map(str.strip, cells)])
         sheet.lines.append(number)
     if not sheet.rows:
         raise _no_rows(name)
@@ -177,7 +177,7 @@ class CsvSource:
         for number, record in _checked(records, self.name, width, delimiter):
             cells += record
             found.append(number)
-            size += sum(map(len, record))
+            size += lines.spent
             if size >= BLOCK or len(cells) >= BLOCK // 8:
                 break
         lines.spent = 0
@@ -247,6 +247,7 @@ def _head(lines: _Lines) -> tuple[list[str], str, Iterator[tuple[int, list[str]]
         raise DataError(f"{lines.here}: more than {MAX_COLUMNS} columns; remove some")
     records = _records(lines, first, delimiter)
     number, header = next(records)
+    header = [*map(str.strip, header)]
     lines.spent = 0
     _check_header(header, f"{lines.name}, line {number}", delimiter)
     return header, delimiter, records
@@ -372,7 +373,7 @@ def _records(lines: _Lines, first: str, delimiter: str) -> Iterator[tuple[int, l
     try:
         for cells in csv.reader(chain([first], lines), **options):  # type: ignore[arg-type]
             if len(cells) > 1 or (cells and cells[0].strip()):
-                yield number, [cell.strip() for cell in cells]
+                yield number, cells
             number = lines.number + 1
             lines.spent = 0
     except csv.Error as error:

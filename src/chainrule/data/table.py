@@ -25,6 +25,7 @@ from .schema import MAX_EMBEDDED, Column, Schema, fill_categories, fill_numbers
 from .sheet import CsvSource, Sheet, no_column, read_sheet
 from .sources import Chosen, PairSource, source_of
 from .standardizer import Standardizer
+from .summary import Imbalance, TableSummary, digest, imbalance, summary
 
 __all__ = [
     "BUNDLED",
@@ -58,8 +59,8 @@ BUNDLED: tuple[str, ...] = tuple(_DATASETS)
 class Table:
     """Features and target, row by row, with the schema that made them.
 
-    `features` is float64 of shape (n, d). `target` has shape (n,): int64 labels, indices
-    into `schema.classes`, for classification; float64 for regression.
+    `features` is float64 of shape (n, d), NaN where a number is missing. `target` has shape (n,):
+    int64 labels, indices into `schema.classes`, for classification; float64 for regression.
 
     >>> load_dataset("iris").schema.classes
     ('setosa', 'versicolor', 'virginica')
@@ -88,6 +89,41 @@ class Table:
         """
         index = np.asarray(rows, dtype=np.int64)
         return Table(self.features[index], self.target[index], self.schema, self.name)
+
+    def summary(self) -> TableSummary:
+        """What each column holds: kind, missing cells, range or commonest categories.
+
+        >>> print(load_dataset("iris").take([0, 60, 120]).summary())
+        iris: 3 rows, 4 columns
+        column             kind      missing  values
+        sepal length (cm)  number          0  5 to 6.9, mean 5.66667
+        sepal width (cm)   number          0  2 to 3.5, mean 2.9
+        petal length (cm)  number          0  1.4 to 5.7, mean 3.53333
+        petal width (cm)   number          0  0.2 to 2.3, mean 1.16667
+        species (target)   category        0  3 categories: 'setosa' 1, 'versicolor' 1, 'virginica' 1
+        """
+        return summary(self)
+
+    def imbalance(self) -> Imbalance | None:
+        """How even the classes are, with advice where the smallest is below a tenth of the largest.
+
+        None for a regression.
+
+        >>> load_dataset("breast_cancer").imbalance().counts
+        {'malignant': 212, 'benign': 357}
+        """
+        return imbalance(self)
+
+    def digest(self) -> str:
+        """A fingerprint of features, target and schema: 32 hexadecimal digits.
+
+        It says whether data changed between two runs, whatever the file was called.
+
+        >>> iris = load_dataset("iris")
+        >>> iris.digest() == iris.take(range(150)).digest(), iris.digest() == iris.take([0]).digest()
+        (True, False)
+        """
+        return digest(self)
 
 
 def load_dataset(name: str) -> Table:

@@ -1,8 +1,7 @@
-"""What the classifier and the regressor share: parameters in, `fit` in the middle, attributes out."""
+"""What the classifier and the regressor share: parameters in, `fit`, attributes out."""
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from .. import nn
-from ..errors import DataError, quoted
+from ..errors import DataError
 from ..explain import Explanation
 from ..explain import explain as explain_gradient
 from ..nn.optim import LBFGS
@@ -56,16 +55,16 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
 
     _default_loss: ClassVar[str]
     model_: nn.Sequential
+    n_outputs_: int
+    _state: dict[str, Any] | None
 
     def _take(self, parameters: dict[str, Any]) -> None:
         """Keep the constructor's arguments as they are, under their own names."""
-        vars(self).update({k: v for k, v in parameters.items() if k != "self"})
+        for name, value in parameters.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
 
     # -- what a classifier and a regressor do differently ---------------------------------------
-
-    def _outputs(self, y: Array) -> int:
-        """The number of the network's outputs for such targets."""
-        raise NotImplementedError
 
     def _encoded(self, y: Array, dtype: Any) -> Array:
         """Targets as the loss takes them."""
@@ -108,14 +107,16 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         Raises `ValueError` (`DataError` among it) for data or parameters that do not fit, and
         `GradientError`, naming the learning rate, where training diverges.
         """
-        return self._fit(X, y, sample_weight, validation_data, incremental=False)
+        self._fit(X, y, sample_weight, validation_data, incremental=False)
+        return self
 
     def _partial_fit(
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any, classes: Any = None
     ) -> Self:
-        return self._fit(X, y, sample_weight, validation_data, incremental=True, classes=classes)
+        self._fit(X, y, sample_weight, validation_data, incremental=True, classes=classes)
+        return self
 
-    @with_callbacks
+    @with_callbacks  # type: ignore[untyped-decorator]
     def _fit(
         self,
         X: Any,
@@ -124,7 +125,7 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         validation_data: Any,
         incremental: bool,
         classes: Any = None,
-    ) -> Self:
+    ) -> None:
         units = check(self)
         fresh = not hasattr(self, "model_") or not (self.warm_start or incremental)
         X, y = self._checked(X, y, reset=fresh)
@@ -140,10 +141,9 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
                 ConvergenceWarning,
                 stacklevel=5,
             )
-            return self
+            return
         training, held_out = self._parted(rows, validation_data, incremental)
         self._train(training, held_out, 1 if incremental else self.max_iter, incremental)
-        return self
 
     def _checked(self, X: Any, y: Any, reset: bool) -> tuple[Any, Array]:
         """X and y as arrays; X in float64 or float32, dense or as rows of a sparse matrix."""
@@ -228,7 +228,8 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
                 self.model_,
                 _dense(rows.X),
                 rows.targets,
-                loss=self._objective(),
+                # Curvature is told by values too: they must be those of what is descended.
+                loss=self._objective(self._reported if watch.rules.stops else 1),
                 optimizer=rule,
                 epochs=epochs,
                 batch_size=size,
@@ -245,6 +246,8 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
             stopped, self._state = history.stopped, history.state
         finally:
             self._enter(watch)
+        if watch.rules.stops is False and self._reported > 1:  # what is descended is the sum
+            self.loss_ = float(self._loss(rows, self._reported))
         self._finish(watch, stopped, epochs, incremental)
         if self._calibration is not None:
             self._calibrate(held_out)
@@ -281,9 +284,13 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
             stops=not isinstance(rule, LBFGS), verbose=bool(self.verbose),
         )  # fmt: skip
 
-    def _objective(self) -> Objective:
-        outputs = 1 if solvers.is_lbfgs(self.solver) else self._reported
+    def _objective(self, outputs: int) -> Objective:
         return Objective(self.model_, self._term(), self.alpha, outputs)
+
+    def _loss(self, rows: Rows, outputs: int = 1) -> Any:
+        """The loss of these rows with its circuit; of several outputs the sum, or their mean."""
+        X = constant(_dense(rows.X).astype(self.model_.dtype, copy=False), "X")
+        return self._objective(outputs)(self.model_(X), rows.targets, rows.weight)
 
     def _seed(self) -> int:
         """For the order of rows and for dropout; each call of partial_fit has another."""
@@ -418,10 +425,9 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         X, y = self._checked(X, y, reset=False)
-        targets, given = self._encoded(y, X.dtype), _weights(sample_weight, X)
+        given = _weights(sample_weight, X)
         weight = self._weighted(y, given, incremental=False)
-        rows = constant(_dense(X).astype(self.model_.dtype), "X")
-        loss = self._objective()(self.model_(rows), targets, weight)
+        loss = self._loss(Rows(X, self._encoded(y, X.dtype), weight, given))
         loss.name = "loss"
         return explain_gradient(loss, wrt, **how)
 

@@ -19,7 +19,7 @@ def temperature(loss: Any, net: Any, targets: Any, weight: Any) -> float:
     held-out rows do not bear out. It is sought between 0.001 and 1000.
 
     >>> from chainrule.nn import losses
-    >>> net, targets = np.array([[8.0], [8.0], [8.0], [8.0]]), np.array([[1.0], [1.0], [1.0], [0.0]])
+    >>> net, targets = np.full((4, 1), 8.0), np.array([[1.0], [1.0], [1.0], [0.0]])
     >>> T = temperature(losses.logistic, net, targets, None)
     >>> round(1 / (1 + np.exp(-8 / T)), 3)
     0.75

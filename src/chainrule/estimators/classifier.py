@@ -31,7 +31,8 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     * `activation`: any of `nn`'s by name or as a layer, or a list with one for each hidden layer.
     * `solver`: also "adamw", "rmsprop", "adagrad", or one of `optim` as it is made, with its own
       learning rate.
-    * `learning_rate`: also "cosine" or "one_cycle" over `max_iter` epochs, or a schedule of `optim`.
+    * `learning_rate`: also "cosine" or "one_cycle" over `max_iter` epochs, or one of
+      `optim`'s schedules.
     * `class_weight`: None, "balanced", or a dict from class to weight.
     * `dropout`, `batch_norm`: one for all hidden layers, or a list.
     * `init`: a name in `nn.initializers`; None starts as scikit-learn does, from the same draws.
@@ -92,8 +93,7 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         compile: Any = "auto",
         threads: int | None = None,
     ) -> None:
-        parameters = locals()
-        self._take({k: v for k, v in parameters.items() if k != "__class__"})
+        self._take(locals())
 
     # -- targets --------------------------------------------------------------------------------
 
@@ -145,8 +145,10 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         if self._multilabel:
             return np.asarray(y, dtype)
         if self.n_outputs_ == 1:
-            return (y == self.classes_[-1]).astype(dtype)[:, None] * (len(self.classes_) > 1)
-        return np.searchsorted(self.classes_, y)
+            second = (y == self.classes_[-1]) & (len(self.classes_) > 1)
+            return np.asarray(second, dtype)[:, None]
+        places: Array = np.searchsorted(self.classes_, y)
+        return places
 
     def _term(self) -> Any:
         softmax = self.out_activation_ == "softmax"
@@ -161,7 +163,7 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
                 f"class_weight={self.class_weight!r} needs all rows at once, which partial_fit has"
                 " not; give a dict from sklearn.utils.class_weight.compute_class_weight"
             )
-        found = compute_sample_weight(self.class_weight, _column(y))
+        found: Array = compute_sample_weight(self.class_weight, _column(y))
         return found if given is None else found * given
 
     def _stratified(self, rows: Rows) -> Array | None:
@@ -176,13 +178,14 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     def _chosen(self, net: Array) -> Array:
         """Numbers of classes, or 0 and 1 for each label."""
         if self.out_activation_ == "softmax":
-            return net.argmax(axis=1)
-        chosen = (net > 0).astype(int)
+            best: Array = net.argmax(axis=1)
+            return best
+        chosen: Array = (net > 0).astype(int)
         return chosen if self._multilabel else chosen[:, 0]
 
     # -- learning -------------------------------------------------------------------------------
 
-    @available_if(stochastic)
+    @available_if(stochastic)  # type: ignore[untyped-decorator]
     def partial_fit(
         self,
         X: Any,
@@ -199,9 +202,9 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         its rows that it leaves out; once the score has not improved for `n_iter_no_change` calls,
         the best weights return, `stopped_` is True, and further calls only warn.
         """
-        if classes is None and not hasattr(self, "classes_"):
-            if not type_of_target(y).startswith("multilabel"):
-                raise ValueError("classes must be passed on the first call to partial_fit.")
+        first = classes is None and not hasattr(self, "classes_")
+        if first and not type_of_target(y).startswith("multilabel"):
+            raise ValueError("classes must be passed on the first call to partial_fit.")
         return self._partial_fit(X, y, sample_weight, validation_data, classes)
 
     def _calibrate(self, held_out: Rows | None) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..circuit import state
 from ..circuit import vocabulary as ops
 from ..circuit.state import OFF
 from ..nn import losses
-from ..nn.rows import loss, log_where, pair, reduced
+from ..nn.rows import log_where, loss, pair, reduced
 from .network import affine
 
 __all__ = ["Objective", "poisson_deviance"]
@@ -65,5 +63,5 @@ class Objective:
 
 
 def term(name: Any, default: str, own: Any) -> Any:
-    """The data's part of the loss: scikit-learn's word for it, one of `nn.losses`, or a function."""
+    """The data's part: scikit-learn's word for it, one of `nn.losses`, or a function."""
     return own if isinstance(name, str) and name == default else losses.get(name)

@@ -78,8 +78,7 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
         compile: Any = "auto",
         threads: int | None = None,
     ) -> None:
-        parameters = locals()
-        self._take({k: v for k, v in parameters.items() if k != "__class__"})
+        self._take(locals())
 
     # -- targets --------------------------------------------------------------------------------
 
@@ -114,7 +113,7 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
 
     # -- learning and answers -------------------------------------------------------------------
 
-    @available_if(stochastic)
+    @available_if(stochastic)  # type: ignore[untyped-decorator]
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None
     ) -> Self:

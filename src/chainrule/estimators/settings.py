@@ -56,7 +56,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def check(estimator: Any) -> list[int]:
-    """The widths of the hidden layers; `ValueError` for the first parameter that is out of range."""
+    """The widths of the hidden layers; `ValueError` for a parameter that is out of range."""
     for name, (fits, what) in RULES.items():
         value = getattr(estimator, name)
         if not fits(value):

@@ -97,7 +97,7 @@ def _named(own: Any, lr: Any, bounds: dict[str, Any]) -> Any:
         return optim.AdamW(lr, betas, own.epsilon, **bounds)
     if own.solver not in optim.OPTIMIZERS:
         raise unknown("solver", own.solver, NAMES)
-    return optim.OPTIMIZERS[own.solver](lr, **bounds)  # type: ignore[arg-type]
+    return optim.OPTIMIZERS[own.solver](lr, **bounds)
 
 
 def _schedule(own: Any, steps: int) -> Any:

@@ -15,13 +15,15 @@ operations, so the one backward loop differentiates it; plain arrays give plain 
 
 from __future__ import annotations
 
+import functools
+import inspect
 from typing import Any, cast
 
 import numpy as np
 
 from ..circuit import state
 from ..circuit import vocabulary as ops
-from ..errors import quoted, unknown
+from ..errors import listed, quoted, unknown
 from ..ops import registry
 from .integral import integral
 from .rows import (
@@ -37,6 +39,7 @@ from .rows import (
     pair,
     plain,
     reduced,
+    share_from_0_to_1,
     warn_if_certain,
 )
 
@@ -53,6 +56,7 @@ __all__ = [
     "relative_entropy",
     "softmax_cross_entropy",
     "squared_error",
+    "with_options",
 ]
 
 # -- elementwise losses -----------------------------------------------------------------------
@@ -226,24 +230,35 @@ def nll(
 
 @loss(takes_labels=True)
 def softmax_cross_entropy(
-    prediction: Value, target: Value, sample_weight: Value = None, reduction: str = "mean"
+    prediction: Value,
+    target: Value,
+    sample_weight: Value = None,
+    reduction: str = "mean",
+    *,
+    label_smoothing: float = 0.0,
 ) -> Any:
     """−Σₖ tₖ ln softmax(a)ₖ on logits a, with derivative softmax(a) − t: log_softmax and nll fused.
 
-    `prediction` is (…, k), `target` labels (…) or distributions (…, k). Never overflows, and no
-    probability is rounded to 0; a logit of −∞ is harmless in the classes whose target is 0. Raises
+    `prediction` is (…, k), `target` labels (…) or distributions (…, k). `label_smoothing` ε puts
+    (1 − ε)·t + ε/k for t, so that certainty does not pay. Never overflows, and no probability is
+    rounded to 0; a logit of −∞ is harmless in the classes whose target is 0 (where ε is 0). Raises
     `DataError` for a label out of range (naming row and value) and distributions that do not add up
-    to 1, `ShapeError` for a target of another shape.
+    to 1, `ShapeError` for a target of another shape, `ValueError` unless 0 ≤ ε ≤ 1.
 
     >>> round(float(softmax_cross_entropy([[0.5, -1.2, 2.0, 0.1]], [2])), 6)
     0.346041
+    >>> round(float(softmax_cross_entropy([[0.5, -1.2, 2.0, 0.1]], [2], label_smoothing=0.1)), 6)
+    0.511041
 
-    Source: softmax, part (d).
+    Source: softmax, part (d); Szegedy et al. 2016 for the smoothing.
     """
     a = floating(prediction)
     chosen, weight = chosen_classes(a, target)
-    terms = ops.where(chosen, ops.log_softmax(a), 0)
+    log_p = ops.log_softmax(a)
+    terms = ops.where(chosen, log_p, 0)
     terms = terms if weight is None else weight * terms
+    if share := share_from_0_to_1("label_smoothing", label_smoothing):
+        terms = (1 - share) * terms + (share / a.shape[-1]) * log_p
     return reduced(terms, -1, sample_weight, reduction, divisor=-1)
 
 
@@ -369,13 +384,41 @@ LOSSES: dict[str, Loss] = {
 def get(loss: Loss | str) -> Loss:
     """The loss of that name; a function f(prediction, target) passes through.
 
-    Raises `UnknownNameError` with the nearest name.
+    Of one of these losses, `functools.partial` is as good as `with_options`. Raises
+    `UnknownNameError` with the nearest name.
 
     >>> get("squared_error") is squared_error
     True
     """
+    if isinstance(loss, functools.partial) and hasattr(loss.func, "takes_labels") and not loss.args:
+        return loss if hasattr(loss, "takes_labels") else with_options(loss.func, **loss.keywords)
     if callable(loss):
         return loss
     if not isinstance(loss, str) or loss not in LOSSES:
         raise unknown("loss", loss, LOSSES)
     return LOSSES[loss]
+
+
+def with_options(loss: Loss | str, **options: Any) -> Loss:
+    """The loss, by itself or by its name, with options of its own: f(prediction, target).
+
+    It is trained with, and compiled, like the loss itself. Raises `TypeError` for an option that
+    the loss has not.
+
+    >>> smooth = with_options("softmax_cross_entropy", label_smoothing=0.1)
+    >>> smooth.__name__, round(float(smooth([[2.0, 0.0]], [0])), 6)
+    ('softmax_cross_entropy(label_smoothing=0.1)', 0.226928)
+    """
+    found = get(loss)
+    own = inspect.signature(found).parameters
+    odd = [name for name in options if name not in own or name in ("prediction", "target")]
+    if odd:
+        known = [name for name, p in own.items() if p.kind is p.KEYWORD_ONLY]
+        raise TypeError(
+            f"{found.__name__} has no option {quoted(odd[0])}; it has: {listed(known) or 'none'}"
+        )
+    made = functools.partial(found, **options)
+    functools.update_wrapper(made, found)
+    shown = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    made.__dict__["__name__"] = f"{found.__name__}({shown})"
+    return made

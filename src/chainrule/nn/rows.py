@@ -174,6 +174,13 @@ def clip_bound(clip: float) -> float:
     return float(clip)
 
 
+def share_from_0_to_1(name: str, share: float) -> float:
+    """The share as a float; `ValueError` outside [0, 1]."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, as 0.1; got {share}")
+    return float(share)
+
+
 def warn_if_certain(wrong: Any, instead: str) -> None:
     """One warning, at the user's line, where a probability says that what happened cannot."""
     if np.any(wrong):

@@ -117,6 +117,22 @@ class Settings:
         str,
         names=("classification", "regression"),
     )
+    missing: str = _setting(
+        "refuse",
+        "What becomes of missing cells: refuse, mean or median (filled in, and a feature says so).",
+        str,
+        names=("refuse", "mean", "median"),
+    )
+    categories: str = _setting(
+        "one-hot",
+        "one-hot, or embedding: a learned vector for each category.",
+        str,
+        names=("one-hot", "embedding"),
+    )
+    categorical: tuple[str, ...] = _setting(
+        (), "A column that is a category though it holds numbers; repeat for more.", str, many=True
+    )
+    drop: tuple[str, ...] = _setting((), "A column to leave out; repeat for more.", str, many=True)
     hidden: tuple[int, ...] | None = _setting(
         None,
         "A hidden layer; repeat for more. Default: 64, or 128 and 64 from a thousand rows on.",
@@ -161,9 +177,7 @@ class Settings:
     label_smoothing: float = _setting(
         0.0, "The share of each label that is spread over all classes.", float, **_SHARE
     )
-    optimizer: str = _setting(
-        "adam", f"{', '.join(_OPTIMIZERS)}.", str, names=_OPTIMIZERS
-    )
+    optimizer: str = _setting("adam", f"{', '.join(_OPTIMIZERS)}.", str, names=_OPTIMIZERS)
     lr: float | str | None = _setting(
         None,
         "Learning rate, or find: by a short trial. Default: 0.003 for adam.",
@@ -212,9 +226,7 @@ class Settings:
         **_SHARE,
     )
     seed: int = _setting(0, "The same seed gives the same file.", int, low=0)
-    dtype: str = _setting(
-        "float32", "float32 or float64.", str, names=("float32", "float64")
-    )
+    dtype: str = _setting("float32", "float32 or float64.", str, names=("float32", "float64"))
     threads: int | None = _setting(
         None, "Cores to use; they change no bit. Default: all.", int, low=1
     )
@@ -284,7 +296,7 @@ class Settings:
         lines = ["# Settings of a training run: chainrule train --config FILE repeats it."]
         for name, rule in rules().items():
             value = getattr(self, name)
-            if value is not None:
+            if value is not None and not (value == () and name in ("drop", "categorical")):
                 lines += ["", *wrap(rule.meaning, 98, initial_indent="# ", subsequent_indent="# ")]
                 lines.append(f"{name} = {_toml(value)}")
         return "\n".join(lines) + "\n"
@@ -318,12 +330,12 @@ def _kept(name: str, rule: Rule, value: Any) -> Any:
         raise DataError(f"{name} must not be empty; leave it out for {field.default!r}")
     if not rule.many:
         return rule.checked(name, value)
-    if isinstance(value, str) and rule.kind is str:
+    if isinstance(value, str) and rule.names:
         return rule.checked(name, value)
     if not isinstance(value, (tuple, list)):
         raise DataError(f"{name} must be a list, got {quoted(value)}")
     several = tuple(rule.checked(name, one) for one in value)
-    if rule.kind is str:
+    if rule.names:
         return several[0] if len(several) == 1 else several or field.default
     return several
 

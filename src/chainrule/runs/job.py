@@ -8,19 +8,19 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..data import Standardizer, Table, split
+from ..data import BUNDLED, Standardizer, Table, load_dataset, read_table, split
 from ..errors import DataError
 from ..train import History, fit
 from ..train.progress import Several, Silent
 from . import network as parts
 from .config import Settings
-from .folder import MODEL, Recorder, RunFolder
+from .folder import MODEL, REPORT, Recorder, RunFolder
 from .network import ACTIVATIONS, network
 from .predictor import Floats, Predictor, Score
 
@@ -31,9 +31,11 @@ __all__ = [
     "Settings",
     "Trained",
     "network",
+    "read",
     "train_table",
 ]
 
+_TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".npz")
 WATCHED = 5000  # epochs; a longer run keeps no curves of its layers
 
 
@@ -68,6 +70,38 @@ class Trained:
         for name in ("value", "baseline", "error"):  # JSON has no NaN, as R² of one row is
             score[name] = score[name] if math.isfinite(score[name]) else None
         self.predictor.save(path, score=score)
+
+
+def read(settings: Settings) -> Table:
+    """The table that the settings name: a bundled dataset, or a file with its target column.
+
+    Raises `DataError` where it cannot be learnt from, as `data.read_table` says.
+
+    >>> read(Settings(data="iris")).rows
+    150
+    """
+    data, target = settings.data, settings.target
+    if data is None:
+        raise DataError("the settings name no data")
+    if data in BUNDLED and not os.path.exists(data):
+        if target is not None or settings.task is not None:
+            raise DataError(
+                f"'{data}' is a bundled dataset with its own target; leave out --target and --task"
+            )
+        return load_dataset(data)
+    if not data.lower().endswith(_TABLES) and not os.path.exists(data):
+        load_dataset(data)  # raises, naming the nearest dataset
+    if target is None and not data.lower().endswith(".npz"):
+        raise DataError(f"{data}: say which column to predict, with --target COLUMN")
+    return read_table(
+        data,
+        target,
+        task=settings.task,
+        missing="refuse" if settings.missing == "refuse" else "impute",
+        categories="embedding" if settings.categories == "embedding" else "one-hot",
+        categorical=settings.categorical,
+        drop=settings.drop,
+    )
 
 
 def train_table(
@@ -247,7 +281,7 @@ def _demand_fitting(settings: Settings, table: Table, validation: Table | None) 
 
 
 def _untrained(train: Table, settings: Settings) -> Predictor:
-    standardizer = Standardizer.of(train)
+    standardizer = Standardizer.of(train, "median" if settings.missing == "median" else "mean")
     classes = train.schema.classes
     outputs = 1 if classes is None or settings.loss == "logistic" else len(classes)
     model = network(train.schema.width, outputs, settings, train.schema.blocks)
@@ -318,9 +352,17 @@ def _saved(trained: Trained, folder: RunFolder, failed: OSError | None) -> Itera
     if failed is not None:
         yield f"the last checkpoint ({failed.strerror or failed})"
     history, score = trained.history, trained.score
-    contents = {
+    from .report import report, save_charts
+
+    contents: dict[str, Callable[[], Any]] = {
         "the history": lambda: folder.write_history(history),
         "the model": lambda: trained.save(folder.place(MODEL)),
+        "the report": lambda: folder.write(REPORT, report(trained)),
+        "the plots": lambda: (
+            save_charts(trained, folder.place("plots"), trained.settings.plots)
+            if trained.settings.plots
+            else None
+        ),
         "its record": lambda: folder.note(
             status="interrupted" if history.stopped == "interrupted" else "finished",
             score=json.loads(json.dumps(_plain(score))),

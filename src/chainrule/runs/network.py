@@ -90,7 +90,9 @@ def optimizer(settings: Settings, steps: int) -> Any:
 def _lbfgs(settings: Settings, options: dict[str, Any]) -> Any:
     """L-BFGS finds its own way: what bounds or schedules a step is refused."""
     odd = [name for name in options if name != "weight_decay"]
-    odd += [name for name, off in (("accumulate", 1), ("ema", None)) if getattr(settings, name) != off]
+    odd += [
+        name for name, off in (("accumulate", 1), ("ema", None)) if getattr(settings, name) != off
+    ]
     if odd:
         raise DataError(f"lbfgs does not go with {odd[0]}; leave it out, or use another optimizer")
     return optim.LBFGS(**options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,7 @@ class Predictor:
             return scores
         return [self.schema.classes[k] for k in np.argmax(scores, axis=1)]
 
-    def streamed(self, source: Any, unknown: str = "refuse") -> Iterator[tuple[Any, Floats]]:
+    def streamed(self, source: Any, unknown: Literal["refuse", "ignore"] = "refuse") -> Iterator[tuple[Any, Floats]]:
         """The rows of a `data` source and their scores, some at a time: memory stays bounded.
 
         Raises `DataError` as `schema.encode` does; with unknown="ignore" a category that was not

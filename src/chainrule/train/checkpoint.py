@@ -89,6 +89,8 @@ class Checkpoint:
         try:
             os.makedirs(self.folder, exist_ok=True)
         except FileExistsError:
+            if not os.path.isfile(self.folder):
+                raise  # the disk's fault: it cannot say what is there
             raise DataError(
                 f"{self.folder!r} is a file; a checkpoint needs a folder of its own"
             ) from None

@@ -18,7 +18,7 @@ from .callbacks import Callbacks
 from .history import History
 from .inputs import features, frozen, targets, validation, weighable, weights
 from .metrics import resolve
-from .progress import reporter
+from .progress import Silent, reporter
 from .run import Gauges, Interrupt, Loop, Plan, Run, moment
 from .stream import StreamPlan, is_stream
 
@@ -42,7 +42,7 @@ def fit(
     seed: int | None = 0,
     callbacks: Iterable[Any] | None = (),
     metrics: Iterable[Any] | None = (),
-    progress: bool | None = None,
+    progress: bool | Silent | None = None,
     compile: bool = True,
     threads: int | None = None,
     state: dict[str, Any] | None = None,

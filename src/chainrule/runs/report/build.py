@@ -118,16 +118,16 @@ def save_charts(trained: Any, folder: str | os.PathLike[str], kind: str = "svg")
 def _name(trained: Any) -> str:
     folder = getattr(trained, "folder", None)
     if folder is not None:
-        return os.path.basename(os.path.abspath(folder.path))
+        return str(os.path.basename(os.path.abspath(folder.path)))
     return str(trained.train.name)
 
 
-def _figures(parts: Iterable[tuple[str, Chart, str]]) -> str:
+def _figures(parts: Iterable[tuple[str, Chart, str]], beside: str = "") -> str:
     made = "".join(
         f"<figure>{chart.svg()}<figcaption>{escape(reading)}</figcaption></figure>"
         for _, chart, reading in parts
     )
-    return f'<div class="charts">{made}</div>' if made else ""
+    return f'<div class="charts">{made}{beside}</div>' if made else beside
 
 
 def _tiles(facts: Facts) -> str:
@@ -155,7 +155,8 @@ def _numbers(facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def _answers(facts: Facts) -> str:
-    return _figures(answers(facts)) + confused_pairs(facts) + class_table(facts)
+    by_class = class_table(facts)
+    return _figures(answers(facts), by_class) + confused_pairs(facts)
 
 
 def _network(facts: Facts) -> str:
@@ -173,7 +174,7 @@ def _settings(facts: Facts, command: str) -> str:
     versions = _versions()
     line = command or _command(facts)
     repeat = f"<p>To repeat the run:</p><pre><code>{escape(line)}</code></pre>" if line else ""
-    toml = settings.to_toml() if hasattr(settings, "to_toml") else _plain(settings)
+    toml = _bare(settings.to_toml())
     made = ", ".join(f"{name} {version}" for name, version in versions.items())
     compiled = str(getattr(facts.trained.history, "compiled", ""))
     native = f" Compiled to machine code: {escape(compiled)}." if compiled else ""
@@ -196,9 +197,9 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _plain(settings: Any) -> str:
-    pairs = dataclasses.asdict(settings).items()
-    return "\n".join(f"{name} = {value!r}" for name, value in pairs if value is not None)
+def _bare(toml: str) -> str:
+    """Settings without what the file says about them."""
+    return "\n".join(line for line in toml.splitlines() if line and not line.startswith("#"))
 
 
 def _command(facts: Facts) -> str:
@@ -220,8 +221,8 @@ def _option(name: str, value: Any) -> list[str]:
     if name == "hidden" and not value:
         return ["--linear"]
     flag = "--" + name.replace("_", "-")
-    if value is True:
-        return [flag]
+    if isinstance(value, bool):
+        return [flag if value else f"--no-{flag[2:]}"]
     if isinstance(value, (tuple, list)):
         return [word for one in value for word in (flag, str(one))]
     return [flag, str(value)]

@@ -94,18 +94,34 @@ class Facts:
     def unusual(self, row: int, most: int = 3) -> list[tuple[str, float, float]]:
         """The features of a held-out row furthest from the training mean: name, value, deviations.
 
-        A deviation is the training rows' standard deviation; a constant feature has none.
+        A deviation is the training rows' standard deviation; a constant feature has none. Of a
+        category's features the one that the row has is looked at.
         """
         values = np.asarray(self.held_out.features[row], np.float64)
-        known = np.asarray(self.trained.train.features, np.float64)
-        mean, deviation = known.mean(axis=0), known.std(axis=0)
-        shares = np.divide(values - mean, deviation, out=np.zeros_like(values), where=deviation > 0)
-        shares = np.where(np.isfinite(shares), shares, 0.0)
+        mean, deviation = self._usual
+        away = np.divide(values - mean, deviation, out=np.zeros_like(values), where=deviation > 0)
+        away = np.where(np.isfinite(away) & ~(self.flags & (values == 0)), away, 0.0)
         names = self.schema.feature_names
-        order = np.argsort(-np.abs(shares), kind="stable")[:most]
+        order = np.argsort(-np.abs(away), kind="stable")[:most]
         return [
-            (str(names[k]), float(values[k]), float(shares[k])) for k in order.tolist() if shares[k]
+            (str(names[k]), float(values[k]), float(away[k])) for k in order.tolist() if away[k]
         ]
+
+    @cached_property
+    def _usual(self) -> tuple[Floats, Floats]:
+        """Mean and deviation of each feature over the training rows in which it is known."""
+        known = np.asarray(self.trained.train.features, np.float64)
+        there = np.isfinite(known)
+        count = np.maximum(there.sum(axis=0), 1)
+        mean = np.where(there, known, 0).sum(axis=0) / count
+        square = np.where(there, known - mean, 0.0) ** 2
+        return mean, np.sqrt(square.sum(axis=0) / count)
+
+    @cached_property
+    def flags(self) -> NDArray[np.bool_]:
+        """Which features say yes or no: those of a category, and that a number is missing."""
+        found = [c.kind != "number" or k > 0 for c in self.schema.columns for k in range(c.width)]
+        return np.array(found, dtype=bool)
 
     @cached_property
     def side(self) -> int:

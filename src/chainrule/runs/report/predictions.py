@@ -60,9 +60,14 @@ def answers(facts: Facts) -> Iterator[tuple[str, Chart, str]]:
 
 def _residuals(facts: Facts) -> Iterator[tuple[str, Chart, str]]:
     truth, found = np.asarray(facts.truth, np.float64), facts.scores
-    words_ = {"x_label": f"true {facts.target}", "y_label": "predicted"}
     chart = plot.scatter(
-        truth, found, diagonal=True, title="Predicted and true", size=SQUARE, **words_
+        truth,
+        found,
+        diagonal=True,
+        title="Predicted and true",
+        x_label=f"true {facts.target}",
+        y_label="predicted",
+        size=SQUARE,
     )
     reading = (
         "On the diagonal a prediction is right. The true values lie between"
@@ -71,8 +76,9 @@ def _residuals(facts: Facts) -> Iterator[tuple[str, Chart, str]]:
     )
     yield "predicted", chart, reading
     rest = truth - found
-    words_ = {"title": "Residuals", "x_label": "true − predicted"}
-    chart = plot.histogram(rest, at={"0": 0.0}, size=SQUARE, **words_)
+    chart = plot.histogram(
+        rest, title="Residuals", x_label="true − predicted", at={"0": 0.0}, size=SQUARE
+    )
     half, most = (short(float(np.quantile(np.abs(rest), share)), 3) for share in (0.5, 0.9))
     mean = float(rest.mean())
     reading = (
@@ -142,7 +148,9 @@ def class_table(facts: Facts, most: int = 60) -> str:
     left = len(classes) - len(order)
     more = f'<p class="faint">and {left} classes with a higher recall</p>' if left else ""
     heads = ("class", "precision", "recall", "held-out rows")
-    return f"<p>{escape(_recall(facts, recall))}</p>{table('By class', heads, body)}{more}"
+    return (
+        f"<div>{table('By class', heads, body)}{more}<p>{escape(_recall(facts, recall))}</p></div>"
+    )
 
 
 def _share(part: int, whole: int) -> str:

@@ -38,9 +38,10 @@ def _reading(facts: Facts) -> str:
         )
     wrong = sum(int(facts.answers[k] != facts.truth[k]) for k in facts.worst)
     return (
-        f"The held-out rows whose true class got the least probability: {wrong} of these"
-        f" {len(facts.worst)} are answered wrongly, and they make up {words.percent(share, 0)} of"
-        " the held-out loss. A deviation is the training rows' standard deviation."
+        "The held-out rows whose true class got the least probability, which stands in brackets:"
+        f" {wrong} of these {len(facts.worst)} are answered wrongly, and they make up"
+        f" {words.percent(share, 0)} of the held-out loss. σ is a feature's standard"
+        " deviation over the training rows."
     )
 
 
@@ -49,8 +50,8 @@ def _card(facts: Facts, row: int) -> str:
     rare = facts.unusual(row)
     if rare:
         items = "".join(
-            f"<li>{escape(name)} = {escape(short(value))}"
-            f' <span class="faint">{_signed(share)} deviations</span></li>'
+            f"<li>{escape(name if '=' in name and value == 1 else f'{name} = {short(value)}')}"
+            f' <span class="faint">{_signed(share)} σ</span></li>'
             for name, value, share in rare
         )
         parts.append(f'<p class="faint">Most unusual features</p><ul>{items}</ul>')
@@ -73,15 +74,16 @@ def _verdict(facts: Facts, row: int) -> str:
         scores, truth = facts.scores[row], int(facts.truth[row])
         answer = int(facts.answers[row])
         pairs = [
-            ("true", f"{facts.classes[truth]}, probability {short(float(scores[truth]), 3)}"),
-            (
-                "predicted",
-                f"{facts.classes[answer]}, probability {short(float(scores[answer]), 3)}",
-            ),
+            ("true", f"{facts.classes[truth]} ({_probability(scores[truth])})"),
+            ("predicted", f"{facts.classes[answer]} ({_probability(scores[answer])})"),
             ("loss", short(float(facts.losses[row]), 3)),
         ]
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(word)}</dd></div>" for name, word in pairs)
     return f"<dl>{items}</dl>"
+
+
+def _probability(share: float) -> str:
+    return words.percent(share) if share >= 0.001 else f"{short(100 * float(share), 2)} %"
 
 
 def _thumbnail(facts: Facts, row: int) -> str:
@@ -137,7 +139,7 @@ def _balance(facts: Facts) -> str:
     high, low = int(np.argmax(counts)), int(np.argmin(counts))
     if counts[high] == counts[low]:
         return f"Each of the {len(facts.classes)} classes has {counts[high]:,} training rows."
-    ratio = f", {short(counts[high] / counts[low], 2)} times as many" if counts[low] else ""
+    ratio = f": {short(counts[high] / counts[low], 3)} to 1" if counts[low] else ""
     return (
         f"Of {len(facts.classes)} classes {facts.classes[high]} is the commonest with"
         f" {words.percent(counts[high] / len(target))} of the training rows, and"
@@ -165,27 +167,33 @@ def _columns(facts: Facts) -> str:
 
 
 def _column(column: Any, part: Floats) -> str:
-    name, kind = escape(column.name), str(getattr(column, "kind", "number"))
-    missing = getattr(column, "missing", None)
-    unknown = int(np.isnan(part).any(axis=1).sum()) if part.size else 0
-    gone = str(missing) if isinstance(missing, int) else str(unknown)
-    if part.shape[1] == 1:
-        finite = part[np.isfinite(part)]
+    name = escape(column.name)
+    number = column.kind == "number"
+    missing = _missing(column, part)
+    if number:
+        finite = part[np.isfinite(part[:, 0]), 0]
         ends = [finite.min(), finite.mean(), finite.max()] if finite.size else []
         cells = "".join(f'<td class="number">{escape(short(float(v)))}</td>' for v in ends)
         cells = cells or "<td>–</td>" * 3
-        counts = _counts(finite)
-        told = f"{name}: {BINS} equal parts of its range"
+        counts, told = _counts(finite), f"{name}: {BINS} equal parts of its range"
     else:
-        counts = np.nansum(part, axis=0)
-        commonest = column.feature_names[int(np.argmax(counts))] if counts.size else ""
-        words_ = f"{words.counted(part.shape[1], 'value')}; commonest {commonest}"
-        cells = f'<td colspan="3">{escape(words_)}</td>'
-        told = f"{name}: rows of each value"
+        counts = part.sum(axis=0)
+        commonest = column.categories[int(np.argmax(counts))] if counts.size else ""
+        content = f"{words.counted(part.shape[1], 'category')}, most often {commonest}"
+        cells, told = f'<td colspan="3">{escape(content)}</td>', f"{name}: rows of each category"
     return (
-        f'<tr><th scope="row">{name}</th><td>{escape(kind)}</td><td class="number">'
-        f"{escape(gone)}</td>{cells}<td>{_bars(counts, told)}</td></tr>"
+        f'<tr><th scope="row">{name}</th><td>{escape(column.kind)}</td>'
+        f'<td class="number">{missing or "–"}</td>{cells}<td>{_bars(counts, told)}</td></tr>'
     )
+
+
+def _missing(column: Any, part: Floats) -> int:
+    """In how many training rows the cell was empty."""
+    if column.kind == "number":
+        return int(np.isnan(part[:, 0]).sum())
+    if getattr(column, "missing", False) and "(missing)" in column.categories:
+        return int(part[:, column.categories.index("(missing)")].sum())
+    return 0
 
 
 def _counts(values: Floats) -> Floats:

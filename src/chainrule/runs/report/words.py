@@ -28,6 +28,7 @@ def counted(count: int, what: str) -> str:
     ('1 row', '1,797 rows', '3 classes')
     """
     plural = what + ("es" if what.endswith("s") else "s")
+    plural = what[:-1] + "ies" if what.endswith("ry") else plural
     return f"{count:,} {what if count == 1 else plural}"
 
 
