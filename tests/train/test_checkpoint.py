@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import chainrule as cr
 from chainrule import nn, optim
-from chainrule.errors import DataError, ModelFileError
+from chainrule.errors import DataError, GradientError, ModelFileError
 from chainrule.train import Checkpoint
 from chainrule.train.checkpoint import NAMES
+from hostile_mutants import mutants
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(101, 5)).astype(np.float32)
@@ -277,3 +278,23 @@ def test_a_read_only_folder_is_one_error(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.warns(RuntimeWarning, match="not saved"):
         train(checkpoint=tmp_path)
+
+
+def test_altered_checkpoints_are_refused_or_harmless(tmp_path):
+    """Bytes changed, and documents changed and signed again: one kind of error, nothing else."""
+    folder = tmp_path / "run"
+    with np.errstate(all="ignore"):
+        train(checkpoint=folder, epochs=2, callbacks=[Remembers()], compile=False)
+    (path,) = folder.iterdir()
+    whole, refused = path.read_bytes(), 0
+    for mutant in mutants([whole], 300, seed=5):
+        path.write_bytes(mutant.data)
+        with np.errstate(all="ignore"):
+            try:
+                train(checkpoint=folder, epochs=2, callbacks=[Remembers()], compile=False,
+                      resume=True)  # fmt: skip
+            except (ModelFileError, DataError, GradientError):
+                refused += 1
+        for other in folder.iterdir():
+            other.unlink()
+    assert refused > 200

@@ -1,4 +1,4 @@
-"""`chainrule compare`: transfer functions × losses × seeds side by side, and the lectures' claims."""
+"""`chainrule compare`: which transfer function and loss is best, and the lectures' claims."""
 
 from __future__ import annotations
 
@@ -70,6 +70,7 @@ from .output import demand_place, write_text
 @click.pass_context
 def compare(
     context: click.Context,
+    /,
     data: str | None,
     preset: str | None,
     listing: bool,

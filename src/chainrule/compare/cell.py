@@ -1,4 +1,4 @@
-"""One cell: one combination at one rate from one seed, trained by `fit`, and what is read off it."""
+"""One cell: a combination at one rate from one seed, trained by `fit`, and what is read off it."""
 
 from __future__ import annotations
 

@@ -98,16 +98,14 @@ class Head:
 
 
 def _clipped_nll(prediction: Any, target: Any, sample_weight: Any = None) -> Any:
-    return losses.nll(prediction, target, sample_weight, clip=CLIP)  # type: ignore[call-arg]
+    return losses.nll(prediction, target, sample_weight, clip=CLIP)
 
 
 _clipped_nll.takes_labels = True  # type: ignore[attr-defined]
 
 
 def _clipped_binary(prediction: Any, target: Any, sample_weight: Any = None) -> Any:
-    return losses.binary_cross_entropy(  # type: ignore[call-arg]
-        prediction, target, sample_weight, clip=CLIP
-    )
+    return losses.binary_cross_entropy(prediction, target, sample_weight, clip=CLIP)
 
 
 def head(name: str, classification: bool = True) -> Head:

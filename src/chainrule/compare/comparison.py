@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ class Comparison:
             for k, name in enumerate(self.labels)
         }
 
-    @property
+    @cached_property
     def ranking(self) -> list[Place]:
         """The combinations that have a score, the best first."""
         resolution = 1 / self.rows[1] if self.metric == "accuracy" else 0.0
@@ -90,8 +91,8 @@ class Comparison:
             if label not in self.labels:
                 raise unknown("combination", label, self.labels)
         cells, level = self.cells, self.level if level is None else level
-        finished = ([c for c in cells[label] if c.finished] for label in (slow, fast))
-        return speed_ratio(*finished, level)
+        a, b = ([c for c in cells[label] if c.finished] for label in (slow, fast))
+        return speed_ratio(a, b, level)
 
     def __str__(self) -> str:
         from .text import summary
@@ -110,23 +111,19 @@ class Comparison:
         return body(self)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Everything measured; a number that is not finite becomes null. Written to `path` if given.
+        """Everything measured, with null for what is not finite; written to `path` if given.
 
         What the clock says stands under "seconds" and "seconds_per_epoch" alone; all else is the
         same on every run.
         """
-        text = json.dumps(_plain(self._document()), ensure_ascii=False, allow_nan=False, indent=1)
+        text = json.dumps(plain(self._document()), ensure_ascii=False, allow_nan=False, indent=1)
         if path is not None:
-            _write(path, text + "\n")
+            write(path, text + "\n")
         return text
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `.html`, `.json` or `.txt`, whichever the name ends in, whole or not at all."""
-        ending = os.path.splitext(os.fspath(path))[1].lower()
-        forms = {".html": self.html, ".json": self.to_json, ".txt": lambda: f"{self}\n"}
-        if ending not in forms:
-            raise unknown("file ending", ending, forms)
-        _write(path, forms[ending]())
+        save(self, path)
 
     def _document(self) -> dict[str, Any]:
         return {
@@ -170,17 +167,27 @@ def _entry(place: Place) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
-def _write(path: str | os.PathLike[str], text: str) -> None:
+def save(found: Any, path: str | os.PathLike[str]) -> None:
+    """Write the form that the path's ending asks for: `.html`, `.json` or `.txt`."""
+    ending = os.path.splitext(os.fspath(path))[1].lower()
+    forms: dict[str, Any] = {".html": found.html, ".json": found.to_json, ".txt": found.__str__}
+    if ending not in forms:
+        raise unknown("file ending", ending, forms)
+    write(path, forms[ending]())
+
+
+def write(path: str | os.PathLike[str], text: str) -> None:
+    """A file appears whole or not at all."""
     from ..nn.tensorfile import write_whole
 
     write_whole(os.fspath(path), text.encode())
@@ -227,8 +234,8 @@ def compare(
     `ranking` has 95 % intervals over the seeds, and the paired `test` ("t", or "sign_flip") with
     Holm's correction over all pairs; a combination whose p is above 0.05 is tied with the leader.
     `level` is a training score; its default is 95 % of the way from a constant answer to the best
-    final one. `jobs` processes, as many as pay by default, change no figure. `times` reads the clock
-    for seconds per epoch, one combination at a time, after all else.
+    final one. `jobs` processes, as many as pay by default, change no figure. `times` takes
+    the seconds per epoch, one combination at a time, after all else.
 
     Raises `UnknownNameError` and `DataError` for what cannot be compared. A run that diverges
     scores as a constant answer; one that fails or whose process dies is named, and left out.
@@ -249,9 +256,8 @@ def compare(
         raise DataError("there is nothing to compare; give at least one combination")
     chosen = tuple(dict.fromkeys(c.resolved(rows.classes > 0) for c in given))
     _demand_choices(test, tune, level)
-    plan = Experiment(
-        rows, chosen, count("epochs", epochs), _size(batch_size), str(np.dtype(dtype))
-    )
+    size = None if batch_size is None else count("batch_size", batch_size)
+    plan = Experiment(rows, chosen, count("epochs", epochs), size, str(np.dtype(dtype)))
     return _compared(plan, _seeds(seeds), level, tune, test, _jobs(jobs), times, progress)
 
 
@@ -278,10 +284,6 @@ def _several(value: Any) -> tuple[Any, ...]:
 
 def _layers(hidden: Any) -> tuple[int, ...]:
     return tuple(_several(hidden))
-
-
-def _size(batch_size: int | None) -> int | None:
-    return None if batch_size is None else count("batch_size", batch_size)
 
 
 def _jobs(jobs: int | None) -> int | None:
@@ -332,7 +334,7 @@ def _compared(
         tuning.sort(key=lambda cell: (cell.combination, cell.lr, cell.seed))
         _demand_results(runs, interrupted)
         made = Comparison(
-            plan.rows.name,
+            plan.rows.train.name,
             "accuracy" if plan.rows.classes else "R²",
             plan.combinations,
             tuple(lrs),
@@ -342,7 +344,7 @@ def _compared(
             plan.epochs,
             plan.batch_size,
             _level(plan, runs) if level is None else float(level),
-            (len(plan.rows.X), len(plan.rows.X_held)),
+            (plan.rows.train.rows, plan.rows.held.rows),
             plan.rows.baseline,
             test,
             tune,

@@ -15,13 +15,13 @@ import numpy as np
 from ..errors import unknown
 from ..ops import registry
 from .combination import Combination
-from .comparison import Comparison, _plain, _write, compare
+from .comparison import Comparison, compare, plain, save, write
 from .ranking import Place, Ratio
 from .statistics import Interval, interval
 
 __all__ = ["PRESETS", "Finding", "Preset", "Replay", "replay"]
 
-RATES = (0.03, 0.1, 0.3, 1.0, 3.0)
+RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
 LEVEL = 0.95  # training accuracy
 HOLDS, PARTLY, NOT = "holds here", "holds partly", "not here"
 
@@ -93,18 +93,14 @@ class Replay:
             "interrupted": self.interrupted,
             "seconds": self.seconds,
         }
-        text = json.dumps(_plain(document), ensure_ascii=False, allow_nan=False, indent=1)
+        text = json.dumps(plain(document), ensure_ascii=False, allow_nan=False, indent=1)
         if path is not None:
-            _write(path, text + "\n")
+            write(path, text + "\n")
         return text
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `.html`, `.json` or `.txt`, whichever the name ends in, whole or not at all."""
-        ending = os.path.splitext(os.fspath(path))[1].lower()
-        forms = {".html": self.html, ".json": self.to_json, ".txt": lambda: f"{self}\n"}
-        if ending not in forms:
-            raise unknown("file ending", ending, forms)
-        _write(path, forms[ending]())
+        save(self, path)
 
 
 def replay(
@@ -196,7 +192,7 @@ def _place(found: Comparison, label: str) -> Place:
 # -- the claims ------------------------------------------------------------------------------------
 
 ONE, BEST = "at one rate, 0.1", "each at its best rate"
-_SGD: dict[str, Any] = {"optimizers": "sgd", "batch_size": 128, "epochs": 40, "level": LEVEL}
+_SGD: dict[str, Any] = {"optimizers": "sgd", "batch_size": 128, "epochs": 30, "level": LEVEL}
 _DEEP: dict[str, Any] = {**_SGD, "hidden": (64, 64)}
 _TUNED: dict[str, Any] = {"lr": RATES, "tune": "speed"}
 
@@ -215,9 +211,7 @@ def _tanh_sigmoid(found: Found) -> Iterator[Finding]:
 
 def _zero_centred(found: Found) -> Iterator[Finding]:
     one, other = found.values()
-    yield _slower(
-        "inputs from 0 to 1 against the same less their means", one, "positive", "centred"
-    )
+    yield _slower("inputs from 0 to 1 against centred ones", one, "positive", "centred")
     yield _slower("hidden σ against σ − ½, the same slope", other, "sigmoid", "centred_sigmoid")
 
 

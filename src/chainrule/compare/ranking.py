@@ -82,11 +82,10 @@ def ranked(
     The leader was chosen by the same scores, so all pairs count in Holm's correction, not those
     with the leader alone: where all are equal, 5 % of comparisons at most find one that is worse.
     """
-    groups = {
-        k: tuple(c for c in cells if c.combination == k and c.finished)
-        for k in _places(combinations)
-    }
-    groups = {k: group for k, group in groups.items() if group}
+    groups: dict[int, list[Cell]] = {}
+    for cell in cells:
+        if cell.finished:
+            groups.setdefault(cell.combination, []).append(cell)
     if not groups:
         return []
     names = labels(combinations)
@@ -97,11 +96,10 @@ def ranked(
     pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
     raw = [p_value(_differences(groups[a], groups[b]), test, resolution) for a, b in pairs]
     corrected = dict(zip(pairs, holm(raw), strict=True))
-    leader, worse, made = order[0], 0, []
+    leader, made = order[0], []
     for place, k in enumerate(order):
         p = corrected.get((leader, k), 1.0)
         tied = p > SIGNIFICANT
-        worse = worse or (0 if tied else place + 1)
         reached = [cell.epochs_to(level) for cell in groups[k]]
         away = _differences(groups[k], groups[leader])
         made.append(
@@ -110,9 +108,9 @@ def ranked(
                 label=names[k],
                 combination=combinations[k],
                 lr=chosen[k],
-                cells=groups[k],
+                cells=tuple(groups[k]),
                 score=score[k],
-                difference=interval(away, resolution=resolution if k != leader else 0.0),
+                difference=interval(away, resolution=resolution),
                 p=p,
                 tied=tied,
                 epochs_to_level=float(np.median(reached)),
@@ -121,10 +119,6 @@ def ranked(
             )
         )
     return made
-
-
-def _places(combinations: Sequence[Combination]) -> range:
-    return range(len(combinations))
 
 
 def _differences(a: Sequence[Cell], b: Sequence[Cell]) -> list[float]:
@@ -152,8 +146,7 @@ def speed_ratio(slow: Sequence[Cell], fast: Sequence[Cell], level: float) -> Rat
     """The epochs of `slow` to the level over those of `fast`: the geometric mean over the seeds.
 
     The interval is the t interval of the logarithms. A run that ended below the level counts with
-    its whole length, which is too little: the ratio is then "at least". Seeds in which the faster
-    did not get there either say nothing, and count as 1.
+    its whole length, which is too little: the ratio is then "at least".
     """
     other = {cell.seed: cell for cell in fast}
     logs, at_least = [], False

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ..data import BUNDLED, Standardizer, Table, check_features, check_labels, load_dataset, split
-from ..errors import DataError, quoted
+from ..data import BUNDLED, Standardizer, Table, load_dataset, read_table, split
+from ..errors import DataError
 
 __all__ = ["Rows", "rows_of"]
 
@@ -20,15 +20,32 @@ VALIDATION = 0.25  # of the training rows, where learning rates are chosen by th
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Training rows and held-out rows; labels, or numbers standardised by the training rows."""
+    """Training rows and held-out rows; targets are labels, or numbers in the training scale."""
 
-    name: str
-    X: Array
-    y: Array
-    X_held: Array
-    y_held: Array
-    classes: int  # 0 for a regression
+    train: Table
+    held: Table
     own: bool = True  # whether the held-out rows are other rows than those trained on
+
+    @property
+    def classes(self) -> int:
+        """How many there are; 0 for a regression."""
+        return len(self.train.schema.classes or ())
+
+    @cached_property
+    def y(self) -> Array:
+        """The training targets."""
+        return self._target(self.train)
+
+    @cached_property
+    def y_held(self) -> Array:
+        """The held-out targets."""
+        return self._target(self.held)
+
+    def _target(self, table: Table) -> Array:
+        if self.classes:
+            return np.asarray(table.target)
+        known = np.asarray(self.train.target)
+        return np.asarray((table.target - known.mean()) / (known.std() or 1.0))
 
     @property
     def baseline(self) -> float:
@@ -45,30 +62,35 @@ class Rows:
 
     def scaled(self, inputs: str) -> tuple[Array, Array]:
         """Training and held-out features, scaled by what the training rows say."""
-        return _scaled(self.X, self.X_held, inputs)
+        X, held = _filled(self.train.features, self.held.features)
+        if inputs == "raw":
+            return X, held
+        if inputs == "standardised":
+            scale = Standardizer.fit(X)
+            return scale(X), scale(held)
+        low, high = X.min(), X.max()  # of all columns together: no column is stretched
+        X, held = ((part - low) / ((high - low) or 1.0) for part in (X, held))
+        shift = X.mean(axis=0) if inputs == "centred" else 0.0
+        return X - shift, held - shift
 
     def inner(self) -> Rows:
         """The training rows in two, to choose learning rates by: the held-out ones stay unseen."""
         if not self.own:
             return self
-        trained, kept = _split(self.y, self.classes, VALIDATION, seed=1)
-        parts = (self.X[trained], self.y[trained], self.X[kept], self.y[kept])
-        return Rows(self.name, *parts, self.classes)
+        return Rows(*split(self.train, VALIDATION, seed=1))
 
 
-def _scaled(X: Array, held: Array, inputs: str) -> tuple[Array, Array]:
-    if inputs == "raw":
+def _filled(X: Array, held: Array) -> tuple[Array, Array]:
+    """Missing values take the mean of their column in the training rows."""
+    missing = np.isnan(X)
+    if not missing.any() and not np.isnan(held).any():
         return X, held
-    if inputs == "standardised":
-        scale = Standardizer.fit(X)
-        return scale(X), scale(held)
-    low, high = X.min(), X.max()  # of all columns together: no column is stretched
-    X, held = ((part - low) / ((high - low) or 1.0) for part in (X, held))
-    shift = X.mean(axis=0) if inputs == "centred" else 0.0
-    return X - shift, held - shift
+    counts = np.maximum(1, np.sum(~missing, axis=0))
+    means = np.where(missing, 0.0, X).sum(axis=0) / counts
+    return np.where(missing, means, X), np.where(np.isnan(held), means, held)
 
 
-XOR = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+XOR = ([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], ["no", "yes", "yes", "no"])
 
 
 def rows_of(
@@ -78,83 +100,25 @@ def rows_of(
 
     `held_out` 0 scores on the rows trained on, as for "xor", whose four rows are all there are.
     """
-    if isinstance(data, Rows):
-        return data
     if isinstance(data, str) and data == "xor" and not os.path.exists(data):
-        y = np.array([0, 1, 1, 0])
-        return Rows("xor", XOR, y, XOR, y, 2, own=False)
-    table = _pair(*data, task) if _is_pair(data) else _table(data, target, task)
-    name, X, y, classes = table
-    if classes == 0:
-        spread = float(np.std(y))
-        y = (y - np.mean(y)) / (spread or 1.0)
+        table, held_out = replace(read_table(XOR, task="classification"), name="xor"), 0.0
+    else:
+        table = data if isinstance(data, Table) else _read(data, target, task)
     if held_out == 0:
-        return Rows(name, X, y, X, y, classes, own=False)
-    if not 0 < held_out < 1:
-        raise DataError(f"held_out is {held_out}, expected a fraction from 0 to below 1, as 0.2")
-    train, kept = _split(y, classes, held_out, split_seed)
-    return Rows(name, X[train], y[train], X[kept], y[kept], classes)
-
-
-def _is_pair(data: Any) -> bool:
-    return isinstance(data, (tuple, list)) and len(data) == 2
-
-
-def _pair(X: Any, y: Any, task: str | None) -> tuple[str, Array, Array, int]:
-    X = check_features(X).astype(np.float64)
-    values = np.asarray(y)
-    whole = values.dtype.kind in "iub"
-    if task == "classification" or (task is None and whole):
-        labels = check_labels(y, len(X))
-        return "data", X, labels, int(labels.max()) + 1
-    numbers = check_features(values.reshape(len(values), -1), name="y")
-    if numbers.shape != (len(X), 1):
-        raise DataError(f"y has shape {values.shape}, expected ({len(X)},); give one target a row")
-    return "data", X, numbers[:, 0].astype(np.float64), 0
-
-
-def _table(data: Any, target: Any, task: str | None) -> tuple[str, Array, Array, int]:
-    table = data if isinstance(data, Table) else _read(data, target, task)
-    classes = len(table.schema.classes or ())
-    return table.name, np.asarray(table.features), np.asarray(table.target), classes
+        return Rows(table, table, own=False)
+    return Rows(*split(table, held_out, split_seed))
 
 
 def _read(data: Any, target: Any, task: str | None) -> Table:
-    """A bundled dataset by name, or a file or frame with its target column."""
-    if isinstance(data, str) and data in BUNDLED and not os.path.exists(data):
-        if target is not None or task is not None:
+    """A bundled dataset by name, or what `read_table` reads."""
+    if isinstance(data, str) and not os.path.exists(data):
+        if data in BUNDLED:
+            if target is None and task is None:
+                return load_dataset(data)
             raise DataError(f"'{data}' is a bundled dataset with its own target; leave out target")
-        return load_dataset(data)
-    if isinstance(data, (str, os.PathLike)):
-        path = os.fspath(data)
-        if not os.path.exists(path) and not path.lower().endswith((".csv", ".tsv", ".txt")):
-            load_dataset(path)  # raises, naming the nearest dataset
-    elif not hasattr(data, "columns"):
-        raise DataError(
-            f"data must be a dataset's name, a file, a data frame, a Table or (X, y), not a"
-            f" {type(data).__name__}"
-        )
-    if target is None:
-        shown = quoted(str(data)) if isinstance(data, (str, os.PathLike)) else "the frame"
-        raise DataError(f"{shown}: say which column to predict, with target=COLUMN")
-    from ..data import read_csv
-
-    return read_csv(data, target, task=task)
-
-
-def _split(y: Array, classes: int, share: float, seed: int) -> tuple[Array, Array]:
-    """The places of the training and of the held-out rows, by the split of `chainrule.data`."""
-    table = Table(np.arange(len(y), dtype=np.float64)[:, None], y, _Classes(classes), "data")  # type: ignore[arg-type]
-    trained, kept = split(table, share, seed)
-    return tuple(part.features[:, 0].astype(np.int64) for part in (trained, kept))  # type: ignore[return-value]
-
-
-@dataclass(frozen=True)
-class _Classes:
-    """As much of a schema as a split asks for."""
-
-    count: int
-
-    @property
-    def classes(self) -> Sequence[int] | None:
-        return range(self.count) if self.count else None
+        if "." not in data:
+            load_dataset(data)  # raises, naming the nearest dataset
+    if target is None and not isinstance(data, (tuple, list)):
+        shown = f"{data}: " if isinstance(data, (str, os.PathLike)) else ""
+        raise DataError(f"{shown}say which column to predict, with target=COLUMN")
+    return read_table(data, target, task=task)

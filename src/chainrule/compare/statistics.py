@@ -100,6 +100,8 @@ def interval(
 
 
 def _spread(array: Any, resolution: float) -> float:
+    if not array.any():
+        return 0.0
     spread = float(array.std(ddof=1))
     rounding = 1e-12 * float(np.abs(array).max(initial=0.0))
     return max(spread if spread > rounding else 0.0, resolution / math.sqrt(12))

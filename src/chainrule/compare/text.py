@@ -67,9 +67,8 @@ def line(found: Comparison, place: Place) -> list[str]:
 
 
 def _against(found: Comparison, place: Place) -> str:
-    if place is found.ranking[0] or place.difference == found.ranking[0].difference:
-        if place.difference.mean == 0 and place.p == 1 and place.label == found.ranking[0].label:
-            return "leads"
+    if place is found.ranking[0]:
+        return "leads"
     away = with_error(found, place.difference, sign=True)
     return f"{away}, tied" if place.tied else f"{away}, {p_text(place.p)}"
 

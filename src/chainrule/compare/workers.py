@@ -192,7 +192,7 @@ def _crew() -> Iterator[list[_Worker]]:
 
 
 def serve() -> None:
-    """Train the cells that come in, until standard input ends. What a cell prints goes to stderr."""
+    """Train the cells that come in, until standard input ends; what a cell prints is no answer."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     given: queue.Queue[Any] = queue.Queue()

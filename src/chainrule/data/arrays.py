@@ -35,7 +35,7 @@ def check_features(X: object, *, name: str = "X") -> NDArray[np.floating[Any]]:
     array([[1., 2.],
            [3., 4.]])
     """
-    array = _as_array(X, name)
+    array = _as_array(_plain_frame(X, name), name)
     _check_kind(array, name)
     _check_table(array.shape, name)
     floats = _as_floats(array, name)
@@ -92,6 +92,45 @@ def _as_array(value: object, name: str) -> Array:
         return np.asarray(value)
     except ValueError as error:
         raise DataError(_ragged(value, name) or f"{name} is not an array: {error}") from None
+
+
+def _plain_frame(value: object, name: str) -> object:
+    """A data frame of numbers as one array; its columns are checked by name."""
+    if isinstance(value, np.ndarray) or not hasattr(value, "columns"):
+        return value
+    try:
+        import narwhals as nw
+    except ImportError:
+        return value
+    frame: Any = nw.from_native(value, pass_through=True)  # type: ignore[call-overload]
+    if isinstance(frame, nw.LazyFrame):
+        frame = frame.collect()
+    if not isinstance(frame, nw.DataFrame):
+        return value
+    for column, kind in frame.schema.items():
+        _check_column(frame[column], column, kind, name)
+    return frame.to_numpy()
+
+
+def _check_column(series: Any, column: object, kind: Any, name: str) -> None:
+    """Refuse a frame's column of text or dates, and a gap in one of numbers."""
+    if kind.is_numeric():
+        gaps = series.is_null()
+        if gaps.any():
+            raise DataError(
+                f"{name} holds NaN, a missing value, at row {gaps.to_list().index(True)} (from 0), "
+                f"column {quoted(column)}; fill it in, or let chainrule.data.read_table do so"
+            )
+    elif kind.is_temporal():
+        raise DataError(
+            f"{name}, column {quoted(column)}: holds dates or times; replace it by numbers "
+            "(year, month, weekday, days since a start), or remove it"
+        )
+    elif str(kind) not in ("Boolean", "Object", "Unknown"):
+        raise DataError(
+            f"{name}, column {quoted(column)}: holds {kind}, not numbers; encode it with "
+            "chainrule.data.read_table(frame, target), or train with `chainrule train`"
+        )
 
 
 def _ragged(value: object, name: str) -> str | None:

@@ -120,7 +120,7 @@ class Store:
         try:
             if not self._large and self.rows * self.width * 8 > LARGE:
                 self._move()
-            self._file.write(memoryview(np.ascontiguousarray(block)).cast("B"))
+            self._file.write(np.ascontiguousarray(block))
         except OSError as error:
             raise _no_room(error) from None
 
@@ -197,7 +197,7 @@ class Scan:
         return block
 
     def _numbers(self, whole: Floats, chunk: Chunk) -> Floats:
-        odd = ~np.isfinite(whole).all(axis=0)
+        odd = np.atleast_1d(~np.isfinite(whole).all(axis=0))
         for place, found in enumerate(self.found):
             if odd[place]:
                 found._odd(whole[:, place], chunk, place)

@@ -1,4 +1,4 @@
-"""Standardising the features of a table, and filling in what is missing, from training rows only."""
+"""Standardising features, and filling in what is missing, by the training rows alone."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Standardizer:
 class _Rows:
     """The rows of X in blocks, checked; NaN allowed where gaps are."""
 
-    def __init__(self, X: object, *, gaps: bool) -> None:
+    def __init__(self, X: Any, *, gaps: bool) -> None:
         large = isinstance(X, np.ndarray) and X.ndim == 2 and X.size > BLOCK
         self._gaps = gaps
         self._X: Any = X if large else self._checked(X)

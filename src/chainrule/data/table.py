@@ -208,7 +208,7 @@ def read_table(
         _dims(dims),
     )
     found = source_of(source, target)
-    if target is None and isinstance(found, PairSource):
+    if target is None and (isinstance(found, PairSource) or isinstance(source, (tuple, list))):
         target = found.header[-1]
     if target is None:
         raise DataError(f"{found.name}: say which column to predict, with target=")

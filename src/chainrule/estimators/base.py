@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from numbers import Real
-from typing import Any, ClassVar, NamedTuple, Self
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import nn
 from ..errors import DataError
@@ -23,31 +22,18 @@ from ..nn.optim import LBFGS
 from ..ops import constant
 from ..train import fit
 from . import solvers
+from .coefs import Values
 from .listening import CallbackSupport, listening, with_callbacks
 from .network import affine, build, draw
 from .objective import Objective
+from .rows import Rows, row_weights, validation
 from .settings import check
+from .sparse import ROWS, SparseBatches, dense, is_large, parts
 from .watch import Record, Rules, Watch
 
-__all__ = ["MLP", "Rows", "stochastic"]
+__all__ = ["MLP", "stochastic"]
 
 Array = np.ndarray[Any, Any]
-CELLS = 1 << 22  # numbers of a sparse X that are made dense at once, for a prediction
-ROWS = 4096  # rows that are predicted at once
-
-
-class Rows(NamedTuple):
-    """Rows to learn from, or to measure on; `targets` as the loss takes them."""
-
-    X: Any
-    targets: Array
-    weight: Array | None  # sample_weight times class_weight
-    given: Array | None  # sample_weight alone, which scores are weighted by
-
-    def take(self, rows: Array) -> Rows:
-        """Those rows."""
-        part = [None if a is None else a[rows] for a in self]
-        return Rows(*part)  # type: ignore[arg-type]
 
 
 class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
@@ -130,7 +116,7 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         fresh = not hasattr(self, "model_") or not (self.warm_start or incremental)
         X, y = self._checked(X, y, reset=fresh)
         self._learn_targets(y, fresh, classes)
-        given = _weights(sample_weight, X)
+        given = row_weights(sample_weight, X)
         rows = Rows(X, self._encoded(y, X.dtype), self._weighted(y, given, incremental), given)
         self._random_state = check_random_state(self.random_state)
         self._prepare([X.shape[1], *units, self.n_outputs_], X.dtype, fresh)
@@ -207,7 +193,7 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
             raise DataError("validation_data must be a pair (Xv, yv), or (Xv, yv, sample_weight)")
         X, y = self._checked(data[0], data[1], reset=False)
-        given = _weights(data[2] if len(data) == 3 else None, X)
+        given = row_weights(data[2] if len(data) == 3 else None, X)
         return Rows(X, self._encoded(y, X.dtype), self._weighted(y, given, False), given)
 
     def _train(self, rows: Rows, held_out: Rows | None, epochs: int, incremental: bool) -> None:
@@ -221,27 +207,24 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         scored = held_out if self.early_stopping else None
         rules = self._rules(rule)
         watch = Watch(record, rules, rule, count, self._score_on(scored) if scored else None)
+        seed = self._seed()
         callbacks = [watch, *listening(self, rows, epochs), *_several(self.callbacks)]
         stopped = None
         try:
             history = fit(
                 self.model_,
-                _dense(rows.X),
-                rows.targets,
+                **self._data(rows, size, seed),
                 # Curvature is told by values too: they must be those of what is descended.
                 loss=self._objective(self._reported if watch.rules.stops else 1),
                 optimizer=rule,
                 epochs=epochs,
-                batch_size=size,
-                validation_data=_validation(held_out),
-                shuffle=self.shuffle,
-                seed=self._seed(),
+                validation_data=validation(held_out),
+                seed=seed,
                 callbacks=callbacks,
                 progress=self.progress,
                 compile=self._compiled(epochs * steps, size),
                 threads=self.threads,
                 state=self._state if incremental else None,
-                sample_weight=rows.weight,
             )
             stopped, self._state = history.stopped, history.state
         finally:
@@ -251,6 +234,16 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         self._finish(watch, stopped, epochs, incremental)
         if self._calibration is not None:
             self._calibrate(held_out)
+
+    def _data(self, rows: Rows, size: int, seed: int) -> dict[str, Any]:
+        """Arrays for `fit`; or batches, where X is sparse and large and the solver takes them."""
+        if is_large(rows.X) and not solvers.is_lbfgs(self.solver):
+            batches = SparseBatches(rows.X, rows.targets, rows.weight, size, self.shuffle, seed)
+            return {"X": batches}
+        return {
+            "X": dense(rows.X), "y": rows.targets, "sample_weight": rows.weight,
+            "batch_size": size, "shuffle": self.shuffle,
+        }  # fmt: skip
 
     def _batch(self, count: int) -> int:
         """The rows of a batch; with batch_norm no batch has only one."""
@@ -289,7 +282,7 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
 
     def _loss(self, rows: Rows, outputs: int = 1) -> Any:
         """The loss of these rows with its circuit; of several outputs the sum, or their mean."""
-        X = constant(_dense(rows.X).astype(self.model_.dtype, copy=False), "X")
+        X = constant(dense(rows.X).astype(self.model_.dtype, copy=False), "X")
         return self._objective(outputs)(self.model_(X), rows.targets, rows.weight)
 
     def _seed(self) -> int:
@@ -354,11 +347,11 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         )
 
     def _score_on(self, rows: Rows) -> Any:
-        dense = rows._replace(X=_dense(rows.X))
+        X = dense(rows.X)
 
         def score(model: Any) -> float:
-            net = model.predict(dense.X, batch_size=ROWS)
-            return self._measured(dense, net) if np.isfinite(net).all() else math.nan
+            net = model.predict(X, batch_size=ROWS)
+            return self._measured(rows, net) if np.isfinite(net).all() else math.nan
 
         return score
 
@@ -377,20 +370,20 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
 
         Assign an array to an element, or a list to the attribute, to change the network.
         """
-        return _Values(self._layers("coefs_"), "weight")
+        return Values(self._layers("coefs_"), "weight")
 
     @coefs_.setter
     def coefs_(self, values: Sequence[Any]) -> None:
-        _Values(self._layers("coefs_"), "weight").replace(values)
+        Values(self._layers("coefs_"), "weight").replace(values)
 
     @property
     def intercepts_(self) -> list[Array]:
         """The biases of each layer, of shape (out,): those of `model_`, read-only."""
-        return _Values(self._layers("intercepts_"), "bias")
+        return Values(self._layers("intercepts_"), "bias")
 
     @intercepts_.setter
     def intercepts_(self, values: Sequence[Any]) -> None:
-        _Values(self._layers("intercepts_"), "bias").replace(values)
+        Values(self._layers("intercepts_"), "bias").replace(values)
 
     def _layers(self, name: str) -> list[Any]:
         if "model_" not in vars(self):
@@ -405,8 +398,8 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         X = validate_data(
             self, X, accept_sparse=["csr"], dtype=(np.float64, np.float32), reset=False
         )
-        parts = [self.model_.predict(part) for part in _parts(X)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        found = [self.model_.predict(part) for part in parts(X)]
+        return found[0] if len(found) == 1 else np.concatenate(found)
 
     def explain(
         self, X: Any, y: Any, wrt: Any = None, *, sample_weight: Any = None, **how: Any
@@ -425,7 +418,7 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         X, y = self._checked(X, y, reset=False)
-        given = _weights(sample_weight, X)
+        given = row_weights(sample_weight, X)
         weight = self._weighted(y, given, incremental=False)
         loss = self._loss(Rows(X, self._encoded(y, X.dtype), weight, given))
         loss.name = "loss"
@@ -451,41 +444,6 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
 STEP, FLOPS, WORTH = 200e-6, 2e10, 0.15
 
 
-class _Values(list[Array]):
-    """The layers' arrays; what is assigned to one reaches the network."""
-
-    def __init__(self, layers: list[Any], name: str) -> None:
-        super().__init__(_turned(getattr(layer, name).value) for layer in layers)
-        self.parameters = [getattr(layer, name) for layer in layers]
-
-    def __setitem__(self, place: Any, value: Any) -> None:
-        parameter = self.parameters[place]
-        array = np.asarray(value)
-        if array.T.shape != parameter.shape:
-            raise DataError(
-                f"this array has shape {parameter.shape[::-1]}, not {array.shape}; assign one like"
-                " it, and call set_params and fit for another network"
-            )
-        parameter.rebind(array.T)
-        super().__setitem__(place, _turned(parameter.value))
-
-    def replace(self, values: Sequence[Any]) -> None:
-        """Every array at once."""
-        if len(values) != len(self):
-            raise DataError(f"the network has {len(self)} layers, not {len(values)}")
-        for place, value in enumerate(values):
-            self[place] = value
-
-    def __reduce__(self) -> Any:
-        return list, (list(self),)
-
-
-def _turned(value: Array) -> Array:
-    view = np.asarray(value).T
-    view.flags.writeable = False
-    return view
-
-
 def stochastic(estimator: Any) -> bool:
     """Whether there is a `partial_fit`; `AttributeError` with the reason where there is none."""
     if solvers.is_lbfgs(estimator.solver):
@@ -494,44 +452,6 @@ def stochastic(estimator: Any) -> bool:
             " rows at once. Choose solver='adam' or 'sgd'"
         )
     return True
-
-
-def _weights(given: Any, X: Any) -> Array | None:
-    """A weight a row, in the dtype of X."""
-    if given is None:
-        return None
-    count = X.shape[0]
-    if isinstance(given, Real):
-        given = np.full(count, given)
-    found = check_array(
-        given, ensure_2d=False, dtype=X.dtype, input_name="sample_weight", accept_sparse=False
-    )
-    if found.shape != (count,):
-        raise DataError(
-            f"sample_weight has shape {found.shape}, expected ({count},): one weight for each row"
-        )
-    if not found.any():
-        raise DataError("sample_weight is zero for every row; give at least one above zero")
-    return np.asarray(found)
-
-
-def _dense(X: Any) -> Any:
-    return X.toarray() if hasattr(X, "toarray") else X
-
-
-def _parts(X: Any) -> Iterator[Any]:
-    """X in parts of so many rows; sparse ones are made dense one part at a time."""
-    count = X.shape[0]
-    size = ROWS if isinstance(X, np.ndarray) else max(1, CELLS // max(1, X.shape[1]))
-    for start in range(0, count, size):
-        yield _dense(X[start : start + size])
-
-
-def _validation(rows: Rows | None) -> Any:
-    if rows is None:
-        return None
-    data = (_dense(rows.X), rows.targets)
-    return data if rows.weight is None else (*data, rows.weight)
 
 
 def _several(callbacks: Any) -> list[Any]:

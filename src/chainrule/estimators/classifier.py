@@ -15,9 +15,10 @@ from sklearn.utils.validation import column_or_1d
 from .. import nn
 from ..circuit import vocabulary as ops
 from ..errors import DataError, listed, quoted
-from .base import MLP, Array, Rows, stochastic
+from .base import MLP, Array, stochastic
 from .calibration import temperature
 from .objective import term
+from .rows import Rows
 
 __all__ = ["MLPClassifier"]
 

@@ -13,8 +13,9 @@ from sklearn.utils.validation import column_or_1d
 from .. import nn
 from ..circuit import vocabulary as ops
 from ..errors import DataError
-from .base import MLP, Array, Rows, stochastic
+from .base import MLP, Array, stochastic
 from .objective import poisson_deviance, term
+from .rows import Rows
 
 __all__ = ["MLPRegressor"]
 

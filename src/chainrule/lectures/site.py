@@ -10,7 +10,7 @@ import numpy as np
 from ..circuit import Tensor
 from ..explain.page import circuit_page
 from ..page import escape, page
-from . import circuits, worked
+from . import circuits, recurrent, worked
 from .systems import Check, Result, plain
 
 # The circuit that a system's page shows, where it is one of scalars.
@@ -23,6 +23,7 @@ CIRCUITS: dict[str, Callable[[], Tensor]] = {
     "S22": lambda: circuits.sin_exp().output,
     "S23": lambda: circuits.partials().output,
     "S25": lambda: circuits.chain2().output,
+    "S33": lambda: recurrent.two_steps().error,
 }
 OUTPUT = {"S10": "E_total", "S25": "E"}
 SHOWN = 60  # figures of one check that a page lists

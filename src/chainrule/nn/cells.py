@@ -200,8 +200,8 @@ class Cell(Recurrent):
 
     def __call__(self, x: Any, *state: Any) -> Any:
         """The new state, for `cell(x)`, `cell(x, h)` or `cell(x, (h, c))`; from zeros without."""
-        if len(state) == 1 and (state[0] is None or isinstance(state[0], (tuple, list))):
-            state = tuple(state[0] or ())
+        if len(state) == 1 and (state[0] is None or isinstance(state[0], tuple)):
+            state = state[0] or ()
         if len(state) not in (0, self.states):
             raise TypeError(f"{self._where()}: the state is {self.states} arrays, got {len(state)}")
         new: Any = super().__call__(x, *state)

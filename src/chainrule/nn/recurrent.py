@@ -112,6 +112,8 @@ class Unrolled(Recurrent):
         steps = range(x.shape[1])
         alive = self._alive(x, lengths)
         xs = [x[:, t] for t in steps]
+        if alive is not None:  # what stands behind a row's end never enters, be it NaN or infinite
+            xs = [ops.where(here, one, 0.0) for here, one in zip(alive, xs, strict=True)]
         zero = start((x.shape[0], self.hidden_size), x.dtype)
         states: list[State] = []
         for layer in range(self.num_layers):

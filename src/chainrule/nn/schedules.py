@@ -14,6 +14,7 @@ import numpy as np
 from ..circuit import Tensor
 from ..circuit import vocabulary as ops
 from ..errors import quoted
+from .base import count
 
 Array = Any  # an array, or a tensor where the update is traced
 Arrays = dict[str, Array]
@@ -86,10 +87,94 @@ def cosine(lr: float, length: int, final: float = 0.0) -> Schedule:
     above(0, "length", length)
 
     def schedule(step: Any) -> Any:
-        angle = math.pi * ops.minimum(step / length, 1.0)
-        return _number(final + 0.5 * (lr - final) * (1 + ops.cos(angle)))
+        return _number(_cosine_from(lr, final, ops.minimum(step / length, 1.0)))
 
     return schedule
+
+
+def cosine_restarts(lr: float, length: int, factor: int = 1, final: float = 0.0) -> Schedule:
+    """`cosine` again and again: cycle n = 0, 1, … takes length·factorⁿ updates, from lr to `final`.
+
+    >>> [round(cosine_restarts(1.0, 2, factor=2)(k), 3) for k in range(8)]
+    [1.0, 0.5, 1.0, 0.854, 0.5, 0.146, 1.0, 0.962]
+
+    Source: Loshchilov and Hutter 2017; PyTorch's CosineAnnealingWarmRestarts (T_0, T_mult).
+    """
+    lr, final = at_least(0, "lr", lr), at_least(0, "final", final)
+    length, factor = count("length", length), count("factor", factor)
+
+    def begin(cycle: Any) -> Any:
+        """The update that a cycle begins with."""
+        return length * (cycle if factor == 1 else (factor**cycle - 1.0) / (factor - 1))
+
+    def schedule(step: Any) -> Any:
+        if factor == 1:
+            cycle = ops.floor(step / length)
+        else:
+            logarithm = ops.log(step * ((factor - 1) / length) + 1.0)
+            cycle = ops.floor(logarithm / math.log(factor))
+            # A logarithm is rounded: the cycle may have ended already, or not have begun.
+            cycle = cycle + ops.where(ops.greater_equal(step, begin(cycle + 1)), 1.0, 0.0)
+            cycle = cycle - ops.where(ops.less(step, begin(cycle)), 1.0, 0.0)
+        share = (step - begin(cycle)) / (length * float(factor) ** cycle)
+        return _number(_cosine_from(lr, final, share))
+
+    return schedule
+
+
+def one_cycle(
+    lr_max: float,
+    steps: int,
+    pct_start: float = 0.3,
+    anneal_strategy: str = "cos",
+    div_factor: float = 25.0,
+    final_div_factor: float = 1e4,
+    three_phase: bool = False,
+) -> Schedule:
+    """From lr_max/div_factor up to lr_max, and down to lr_max/(div_factor·final_div_factor).
+
+    The rise ends at update pct_start·steps − 1 and the fall at the last, steps − 1, after which the
+    rate stays. Both follow half a cosine, or a line where `anneal_strategy` is "linear". With
+    `three_phase` the fall first mirrors the rise and only then goes further down. Raises
+    `ValueError` for an argument out of range. Arguments and values are PyTorch's OneCycleLR's.
+
+    >>> [round(one_cycle(1.0, 10)(k), 4) for k in (0, 1, 2, 5, 9, 10)]
+    [0.04, 0.52, 1.0, 0.6113, 0.0, 0.0]
+
+    Source: Smith and Topin 2018.
+    """
+    high, total = above(0, "lr_max", lr_max), count("steps", steps)
+    share = fraction("pct_start", pct_start)
+    low = high / above(0, "div_factor", div_factor)
+    end = low / above(0, "final_div_factor", final_div_factor)
+    if anneal_strategy not in ("cos", "linear"):
+        raise ValueError(
+            f"anneal_strategy must be 'cos' or 'linear', got {quoted(anneal_strategy)}"
+        )
+    if three_phase and share >= 0.5:
+        raise ValueError(f"pct_start must be below 0.5 with three_phase, got {pct_start}")
+    between = _cosine_from if anneal_strategy == "cos" else _line_from
+    turns = [share * total - 1, *([2 * share * total - 2] if three_phase else []), total - 1]
+    rates = [low, high, *([low] if three_phase else []), end]
+
+    def schedule(step: Any) -> Any:
+        found: Any = None
+        for k in reversed(range(len(turns))):
+            first, last = (turns[k - 1] if k else 0.0), turns[k]
+            done = ops.clip((step - first) / (last - first), 0.0, 1.0) if last > first else 1.0
+            rate = between(rates[k], rates[k + 1], done)
+            found = rate if found is None else ops.where(ops.less_equal(step, last), rate, found)
+        return _number(found)
+
+    return schedule
+
+
+def _cosine_from(start: float, end: float, share: Any) -> Any:
+    return end + 0.5 * (start - end) * (1 + ops.cos(math.pi * share))
+
+
+def _line_from(start: float, end: float, share: Any) -> Any:
+    return start * (1 - share) + end * share
 
 
 def warmup(schedule: float | Schedule, length: int) -> Schedule:

@@ -89,10 +89,7 @@ class RunFolder:
     # -- making -------------------------------------------------------------------------------
 
     def make(self) -> RunFolder:
-        """Make the folder; `DataError` where another run, or something else, is there.
-
-        With `force` the files of an earlier run are removed, and no others.
-        """
+        """Make the folder, unless it is there; `DataError` where it cannot be made."""
         try:
             self._make()
         except OSError as error:
@@ -111,7 +108,10 @@ class RunFolder:
             os.makedirs(self.path)
             self._made = True
         except FileExistsError:
-            self._demand_free()
+            if not os.path.isdir(self.path):
+                raise DataError(
+                    f"{self.path}: is no folder; choose another with --run DIR"
+                ) from None
 
     def _make_numbered(self, root: str, name: str) -> None:
         os.makedirs(root, exist_ok=True)
@@ -126,9 +126,8 @@ class RunFolder:
                 return
             number += 1
 
-    def _demand_free(self) -> None:
-        if not os.path.isdir(self.path):
-            raise DataError(f"{self.path}: is no folder; choose another with --run DIR")
+    def demand_free(self) -> None:
+        """Raise `DataError` where another run is there and may not be replaced, or other files."""
         entries = set(os.listdir(self.path)) - {LOCK}
         if not entries:
             return

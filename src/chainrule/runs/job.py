@@ -299,20 +299,26 @@ def _opened(folder: RunFolder, job: _Job, resume: bool) -> Iterator[None]:
     """Within, the folder is this process's, and says what the run is."""
     if not resume:
         folder.make()
-    with folder.held():
-        if resume:
-            folder.demand_same_data(job.table)
-        else:
-            _begin(folder, job)
-        yield
+    begun = False
+    try:
+        with folder.held():
+            if resume:
+                folder.demand_same_data(job.table)
+            else:
+                _begin(folder, job)
+            begun = True
+            yield
+    finally:
+        if not begun:
+            folder.discard()
 
 
 def _begin(folder: RunFolder, job: _Job) -> None:
+    folder.demand_free()
     folder.clear()
     try:
         folder.begin(job.settings, job.table)
     except OSError as error:
-        folder.discard()
         raise DataError(
             f"{folder.path}: the run folder cannot be written to ({error.strerror}); choose another"
             " place with --run DIR, or --no-run"

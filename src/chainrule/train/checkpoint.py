@@ -13,7 +13,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -327,15 +327,19 @@ def _with_arrays(value: Any, arrays: Mapping[str, Array]) -> Any:
 # -- going on ------------------------------------------------------------------------------------
 
 
-def restore(kept: Kept, run: Run, history: History, callbacks: Iterable[Any]) -> None:
-    """Put the run, its history and its callbacks back to where they were."""
+def restore(kept: Kept, run: Run, plan: Plan, history: History, callbacks: Iterable[Any]) -> None:
+    """Put the run, its history and its callbacks back to where they were.
+
+    Raises `ModelFileError` where the checkpoint contradicts itself: somebody wrote to it.
+    """
     try:
         _restore(kept, run, history, callbacks)
+        _demand_possible(plan, history)
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise ModelFileError(
             f"the checkpoint is damaged or was altered ({type(error).__name__}: {error}); remove"
             " its folder to start afresh"
-        ) from None
+        ) from error
 
 
 def _restore(kept: Kept, run: Run, history: History, callbacks: Iterable[Any]) -> None:
@@ -344,13 +348,10 @@ def _restore(kept: Kept, run: Run, history: History, callbacks: Iterable[Any]) -
         run.model.load_state_dict(kept.under("beginning"))
         return
     run.model.load_state_dict({**kept.under("model"), **kept.under("buffer")})
-    run.state = {
-        "step": document["step"],
-        **{
-            slot: {k: v.copy()[()] for k, v in kept.under(f"state.{slot}").items()}
-            for slot in document["slots"]
-        },
-    }
+    slots = {slot: kept.under(f"state.{slot}") for slot in document["slots"]}
+    _demand_alike({k: v for k, v in run.state.items() if k != "step"}, slots)
+    copies = {s: {k: v.copy()[()] for k, v in slot.items()} for s, slot in slots.items()}
+    run.state = {"step": document["step"], **copies}
     if document["lr"] is not None:
         run.optimizer.lr = document["lr"]
     for module, (seed, number, step) in zip(_random(run), document["random"], strict=True):
@@ -362,7 +363,74 @@ def _restore(kept: Kept, run: Run, history: History, callbacks: Iterable[Any]) -
     history.stopped = document["stopped"]
     for k, (callback, plain) in enumerate(zip(callbacks, document["callbacks"], strict=True)):
         if plain is not None:
-            callback.load_state_dict(_with_arrays(plain, kept.under(f"callback.{k}")))
+            _remind(callback, _with_arrays(plain, kept.under(f"callback.{k}")))
+
+
+def _remind(callback: Any, memory: Any) -> None:
+    try:
+        callback.load_state_dict(memory)
+    except Exception as error:  # whatever a callback of somebody's says of it
+        raise ValueError(
+            f"{type(callback).__name__} refuses its memory: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _demand_alike(own: Mapping[str, Any], slots: Mapping[str, Mapping[str, Array]]) -> None:
+    """What an optimiser remembers has the names, shapes and dtypes of its beginning."""
+    for slot, held in own.items():
+        for name, value in held.items():
+            found = slots[slot][name]
+            if (found.shape, found.dtype) != (np.shape(value), value.dtype):
+                raise ValueError(f"{slot} of {name} is {found.dtype} of shape {found.shape}")
+
+
+def _demand_possible(plan: Plan, history: History) -> None:
+    """The numbers of losses are those of a run that stopped somewhere."""
+    rest = history.steps - history.epochs * plan.steps
+    columns = {len(v) for k, v in history.columns().items() if k != "loss"}
+    if not 0 <= rest <= plan.steps or columns - {history.epochs, history.epochs - 1}:
+        raise ValueError(f"{history.steps} steps are not {history.epochs} epochs and a part of one")
+
+
+def _natural(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and value >= 0
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _draws(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, list)
+        and len(one) == 3
+        and isinstance(one[0], str)
+        and one[0].isdecimal()
+        and len(one[0]) < 30
+        and all(map(_natural, one[1:]))
+        for one in value
+    )
+
+
+# What a document holds, and what each part may be.
+_PARTS: dict[str, Callable[[Any], bool]] = {
+    "format": lambda value: type(value) is int and value == FORMAT,
+    "sha256": lambda value: isinstance(value, str),
+    "number": _natural,
+    "identity": lambda value: isinstance(value, dict) and _natural(value.get("seed")),
+    "step": _natural,
+    "slots": _texts,
+    "metrics": _texts,
+    "stopped": lambda value: value is None or isinstance(value, str),
+    "seconds": _number,
+    "lr": lambda value: value is None or _number(value),
+    "random": _draws,
+    "callbacks": lambda value: isinstance(value, list),
+}
 
 
 def _read(path: str) -> Kept:
@@ -371,7 +439,9 @@ def _read(path: str) -> Kept:
         header = read_header(file)
         arrays = read_tensors(file, header)
     document = header.document
-    wanted = {"format", "number", "identity", "step", "slots", "metrics", "stopped", "seconds"}
-    if document.get("format") != FORMAT or not wanted <= document.keys():
+    if document.keys() != _PARTS.keys() or not _PARTS["format"](document["format"]):
         raise Refusal("is no checkpoint, or one of another version of chainrule")
+    for name, valid in _PARTS.items():
+        if not valid(document[name]):
+            raise Refusal(f"is altered: its {name} is impossible")
     return Kept(document, arrays)

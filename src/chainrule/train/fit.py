@@ -156,7 +156,7 @@ def _train(loop: Loop, kept: Any, compile: bool, threads: int | None) -> History
     try:
         with _training_mode(run.model, loop.plan.seed), _interrupts(loop.interrupt):
             if kept is not None:
-                checkpoints.restore(kept, run, history, loop.callbacks.all)
+                checkpoints.restore(kept, run, loop.plan, history, loop.callbacks.all)
                 loop.began -= kept.document["seconds"]
             try:
                 if history.stopped != "callback":

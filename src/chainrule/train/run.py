@@ -321,6 +321,8 @@ class Loop:
             event, moment(self.run, self.history, epoch)
         ):
             return "callback"
+        if event == "on_step" and self.plan.steps and self.history.steps % self.plan.steps == 0:
+            return None  # a Ctrl-C in an epoch's last step: the epoch is closed first
         return "interrupted" if self.interrupt.asked else None
 
 
