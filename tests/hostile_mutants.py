@@ -49,7 +49,9 @@ def originals() -> list[nn.Sequential]:
     inner = nn.Sequential(nn.LayerNorm((3,)), nn.Sequential(nn.ELU(2.0), nn.Dropout(0.25)))
     second = nn.Sequential(inner, nn.Maxout(3, 2, dtype=np.float64), nn.Softmax(), seed=0)
     third = nn.Sequential(nn.PReLU(), nn.LeakyReLU(), nn.Linear(2, 1, False, dtype=np.float16))
-    return [first, second, third]
+    columns = nn.Sequential(nn.EmbedColumns(6, [(1, 3, 2)]), nn.Linear(5, 2), seed=0)
+    steps = nn.Sequential(nn.LSTM(2, 3, return_sequences=True), nn.GRU(3, 2, num_layers=2))
+    return [first, second, third, columns, steps]
 
 
 # -- bytes ----------------------------------------------------------------------------------------
@@ -190,11 +192,11 @@ def _text(node: Any) -> str:
 
 
 def _tree(data: bytes) -> tuple[Pairs, bytes]:
-    """The header, in which the architecture is a part as any other, and the bytes behind it."""
+    """The header, in which an architecture is a part as any other, and the bytes behind it."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length], object_pairs_hook=_pairs)
     for key, value in header:
-        if key == "__metadata__":
+        if key == "__metadata__" and value[0][0] == tensorfile.KEY:
             document = json.loads(value[0][1], object_pairs_hook=_pairs)
             document[-1][1] = tensorfile.BLANK
             value[0][1] = Text([document])

@@ -21,6 +21,7 @@ from chainrule.cli import main
 from chainrule.cli.main import COMMANDS
 from chainrule.data import load_dataset
 from chainrule.runs import job
+from chainrule.runs.config import read_toml
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and devices")
 COMMAND = [sys.executable, "-m", "chainrule"]
@@ -52,8 +53,29 @@ def test_the_model_is_named_after_the_data_and_lies_here(folder: Path) -> None:
     (folder / "data").mkdir()
     (folder / "data" / "fruit.csv").write_text(TEXT, encoding="utf-8")
     train("data/fruit.csv", "--target", "ripe", "--epochs", "1", "-q")
-    assert [p.name for p in folder.glob("**/*.safetensors")] == ["fruit.safetensors"]
-    assert (folder / "fruit.safetensors").is_file()
+    assert [p.name for p in folder.glob("*.safetensors")] == ["fruit.safetensors"]
+    model = (folder / "fruit.safetensors").read_bytes()
+    assert (folder / "runs" / "fruit-1" / "model.safetensors").read_bytes() == model
+    assert sorted(os.listdir("data")) == ["fruit.csv"]
+    train("data/fruit.csv", "--target", "ripe", "--epochs", "1", "-q", "--no-run", "--force")
+    assert (folder / "fruit.safetensors").read_bytes() == model
+    assert os.listdir("runs") == ["fruit-1"]
+
+
+def test_a_run_is_repeated_by_its_settings_and_flags_go_before_them(folder: Path) -> None:
+    words = ["--hidden", "5", "--hidden", "4", "--activation", "tanh", "--activation", "relu"]
+    words += ["--epochs", "3", "--validation", "0.2", "--batch-norm", "--clip-norm", "1"]
+    train("fruit.csv", "--target", "ripe", *words, "-q", "-o", "one")
+    (folder / "elsewhere").mkdir()
+    os.chdir("elsewhere")
+    train("--config", "../runs/fruit-1/config.toml", "-q", "-o", "../two")
+    train("--config", "../runs/fruit-1/config.toml", "--seed", "7", "-q", "-o", "../three")
+    one, two, three = ((folder / name).read_bytes() for name in ("one", "two", "three"))
+    assert one == two
+    assert one != three
+    first, second = (folder / "runs/fruit-1", folder / "elsewhere/runs/fruit-1")
+    assert (first / "config.toml").read_bytes() == (second / "config.toml").read_bytes()
+    assert "seed = 7" in (folder / "elsewhere/runs/fruit-2/config.toml").read_text()
 
 
 def test_the_same_seed_gives_the_same_file(folder: Path) -> None:
@@ -115,12 +137,20 @@ def test_a_full_disk_leaves_one_line_and_no_file(
 
     with monkeypatch.context() as disk:
         disk.setattr(os, "write", full)
-        train("fruit.csv", "--target", "ripe", "--epochs", "2", "-q", "--force", status=1)
+        words = ["fruit.csv", "--target", "ripe", "--epochs", "2", "-q", "--force"]
+        train(*words, "--no-run", status=1)
+        train(*words, status=1)
         assert main(["predict", "fruit.safetensors", "fruit.csv", "-o", "answers.csv"]) == 1
-    assert capfd.readouterr().err == "".join(
-        f"error: {folder}/{name}: No space left on device; nothing was changed\n"
+    full_run = (
+        "error: runs/fruit-2: the run folder cannot be written to (No space left on device;"
+        " nothing was changed); choose another place with --run DIR, or --no-run\n"
+    )
+    one, two = (
+        f"error: {name}: No space left on device; nothing was changed\n"
         for name in ("fruit.safetensors", "answers.csv")
     )
+    assert capfd.readouterr().err.replace(f"{folder}/", "") == one + full_run + two
+    assert os.listdir("runs") == ["fruit-1"]
     assert sorted(os.listdir()) == before
     assert Path("fruit.safetensors").read_bytes() == kept
     assert main(["predict", "fruit.safetensors", "fruit.csv", "-o", "/dev/full", "--force"]) == 1
@@ -223,7 +253,8 @@ def test_settings_that_cannot_be(
 
 
 @POSIX
-def test_ctrl_c_scores_and_saves_the_model_so_far(folder: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_scores_and_saves_the_model_so_far(folder: Path, sent: signal.Signals) -> None:
     def ordinary() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -233,17 +264,24 @@ def test_ctrl_c_scores_and_saves_the_model_so_far(folder: Path) -> None:
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline().startswith("iris")
-    time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    lines, deadline = folder / "runs/iris-1/history.jsonl", time.monotonic() + 60
+    while not lines.exists() or lines.stat().st_size < 20_000:  # some hundred epochs
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(sent)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "held-out accuracy" in out
     assert re.fullmatch(
-        r"interrupted after step \d+ of 4000000: iris.safetensors holds the model so far\n", err
-    )
+        r"interrupted after step \d+ of 4000000: iris.safetensors holds the model so far;"
+        r" go on with 'chainrule train --resume runs/iris-1'\n", err,
+    )  # fmt: skip
     predictor = job.Predictor.of(cr.load("iris.safetensors"))
     assert predictor.score(load_dataset("iris")).value > 0.8
-    assert sorted(os.listdir()) == ["fruit.csv", "iris.safetensors"]
+    assert sorted(os.listdir()) == ["fruit.csv", "iris.safetensors", "runs"]
+    info = json.loads((folder / "runs/iris-1/run.json").read_text())
+    assert info["status"] == "interrupted"
+    assert len(lines.read_text().splitlines()) == info["epochs"]
 
 
 @POSIX
@@ -268,43 +306,83 @@ def test_ctrl_c_within_the_first_epoch(folder: Path, capsys: pytest.CaptureFixtu
     assert (found["stopped"], found["epochs"]) == ("interrupted", 0)
 
 
-# -- predict ----------------------------------------------------------------------------------
+# -- going on -----------------------------------------------------------------------------------
 
 
-def test_predict_gives_the_answers_of_the_model(
+@POSIX
+def test_resume_goes_on_and_replaces_its_own_file_only(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train("fruit.csv", "--target", "ripe", "--epochs", "60", "-q")
-    assert main(["predict", "fruit.safetensors", "fruit.csv", "--proba", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert len(found) == len(ROWS)
-    right = [row["ripe"] == ripe for row, (_, _, ripe) in zip(found, ROWS, strict=True)]
-    assert np.mean(right) > 0.8
-    for row in found:
-        assert row["ripe"] == max(["no", "yes"], key=lambda name: row[f"p({name})"])
-        assert row["p(no)"] + row["p(yes)"] == pytest.approx(1)
+    class Press:
+        def on_step(self, moment: Any) -> None:
+            if moment.step == 7:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    original = job.train_table
+    words = ["fruit.csv", "--target", "ripe", "--epochs", "4", "--batch-size", "8"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            job,
+            "train_table",
+            lambda *args, **keywords: original(*args, **keywords, callbacks=[Press()]),
+        )
+        train(*words, status=130)
+        assert capsys.readouterr().err.endswith("'chainrule train --resume runs/fruit-1'\n")
+        kept = Path("fruit.safetensors").read_bytes()
+        Path("fruit.safetensors").write_bytes(b"another's")
+        train("--resume", "runs/fruit-1", status=1)
+        assert "exists already" in capsys.readouterr().err
+        Path("fruit.safetensors").write_bytes(kept)
+        train("--resume", "runs/fruit-1")
+    train("--resume", "runs/fruit-1")
+    assert "runs/fruit-1: finished already, after 4 epochs" in capsys.readouterr().out
+    train(*words, "-q", "-o", "whole", "--run", "other/fruit-1")
+    assert Path("whole").read_bytes() == Path("fruit.safetensors").read_bytes()
+    for name in ("history.csv", "history.jsonl", "config.toml"):
+        assert Path("runs/fruit-1", name).read_bytes() == Path("other/fruit-1", name).read_bytes()
+    (folder / "fruit.csv").write_text(TEXT.replace("0.143", "0.144"), encoding="utf-8")
+    info = json.loads(Path("runs/fruit-1/run.json").read_text())
+    Path("runs/fruit-1/run.json").write_text(json.dumps({**info, "status": "interrupted"}))
+    train("--resume", "runs/fruit-1", status=1)
+    assert "the data has changed since the run began: values in 'size'" in capsys.readouterr().err
 
 
-def test_predict_reads_standard_input_with_columns_in_any_order(folder: Path) -> None:
-    train("fruit.csv", "--target", "ripe", "--epochs", "5", "-q")
-    turned = "colour;size\n" + "".join(f"{c};{x:.3f}\n" for x, c, _ in ROWS)
-    piped = chainrule("predict", "fruit.safetensors", "-", input=turned.encode())
-    plain = chainrule("predict", "fruit.safetensors", "fruit.csv")
-    assert piped.stdout == plain.stdout
-    assert plain.stdout.decode().splitlines()[0] == "ripe"
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--linear"],
+        ["--optimizer", "sgd", "--momentum", "0.9", "--schedule", "step", "--clip-value", "0.5"],
+        ["--ema", "0.9", "--accumulate", "2", "--dtype", "float64", "--threads", "1"],
+        ["--loss", "logistic", "--class-weight", "balanced", "--init", "glorot_normal"],
+        ["--patience", "2", "--validation", "0.2"],
+        ["--schedule", "plateau", "--label-smoothing", "0.1"],
+        ["--schedule", "one-cycle", "--categories", "embedding"],
+        ["--drop", "colour", "--plots", "svg", "--tensorboard"],
+    ],
+    ids=lambda words: words[0][2:],
+)
+def test_every_setting_trains_a_model_that_predicts(folder: Path, words: list[str]) -> None:
+    train("fruit.csv", "--target", "ripe", "--epochs", "3", "-q", *words)
+    assert main(["predict", "runs/fruit-1", "fruit.csv", "-o", "answers.csv"]) == 0
+    assert len(Path("answers.csv").read_text().splitlines()) == 43
+    train("--config", "runs/fruit-1/config.toml", "-q", "-o", "again")
+    assert Path("again").read_bytes() == Path("fruit.safetensors").read_bytes()
 
 
-def test_predict_writes_a_whole_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train("diabetes", "--epochs", "2", "-q")
-    table = load_dataset("diabetes")
-    header = ",".join(table.schema.feature_names)
-    rows = "\n".join(",".join(map(repr, row)) for row in table.features.tolist())
-    Path("rows.csv").write_text(f"{header}\n{rows}\n", encoding="utf-8")
-    words = ["predict", "diabetes.safetensors", "rows.csv", "-o", "answers.csv"]
-    assert main(words) == 0
-    answers = np.loadtxt("answers.csv", skiprows=1)
-    expected = job.Predictor.of(cr.load("diabetes.safetensors")).scores(table.features)
-    np.testing.assert_allclose(answers, expected, rtol=1e-8)
-    assert main(words) == 1
-    assert "exists already" in capsys.readouterr().err
-    assert main([*words, "--force"]) == 0
+def test_a_learning_rate_that_was_found_is_kept_in_the_settings(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train("iris", "--lr", "find", "--epochs", "20", "--json")
+    assert json.loads(capsys.readouterr().out)["score"]["value"] > 0.8
+    rate = job.Settings(**read_toml("runs/iris-1/config.toml")).lr
+    assert isinstance(rate, float)
+    assert 1e-4 < rate < 1
+    train("--config", "runs/iris-1/config.toml", "-q", "-o", "again")
+    assert Path("again").read_bytes() == Path("iris.safetensors").read_bytes()
+
+
+def test_missing_cells_are_filled_in_where_asked(folder: Path) -> None:
+    (folder / "gaps.csv").write_text(TEXT.replace("0.143", ""), encoding="utf-8")
+    train("gaps.csv", "--target", "ripe", "-q", status=1)
+    train("gaps.csv", "--target", "ripe", "--missing", "median", "--epochs", "2", "-q")
+    assert main(["evaluate", "gaps.safetensors", "gaps.csv"]) == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -225,6 +224,8 @@ def test_the_power_cuts_can_tear_a_file(path: Path, old: bytes, new: bytes) -> N
 @posix
 def test_a_limit_on_the_size_of_files(path: Path, old: bytes) -> None:
     def limited() -> None:
+        import resource
+
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         with pytest.raises(OSError, match="nothing was changed") as caught:
             model(1).save(path)
@@ -290,6 +291,7 @@ def test_a_disk_that_takes_nothing_does_not_hang_the_save(
     assert os.listdir(path.parent) == [path.name]
 
 
+@posix
 def test_saving_where_one_cannot_names_the_path(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to("loop")
@@ -301,6 +303,7 @@ def test_saving_where_one_cannot_names_the_path(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["folder", "loop", "pipe"]
 
 
+@posix
 def test_the_longest_names_can_be_saved_under(tmp_path: Path) -> None:
     for name in ("x" * 255, "ß" * 127, "漢" * 85, "😀" * 63):
         model(0).save(tmp_path / name)

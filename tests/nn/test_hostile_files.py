@@ -6,7 +6,6 @@ import ast
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from failing_calls import in_child
 from hostile_mutants import Mutant, mutants, originals
 from model_files import GOOD, LINEAR, B, W, document, file_of, nested, tensors
 
+posix = pytest.mark.skipif(os.name == "nt", reason="forks, pipes and links as POSIX has them")
 ROOM = 100_000  # bytes of objects that any small file may cost
 
 
@@ -57,6 +57,7 @@ def deep(levels: int) -> dict[str, Any]:
 
 
 HUGE = 2**31 - 1
+GRU = {**nn.GRU(1, 1).config(), "num_layers": 1000}
 HOSTILE: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "cut short: it has only 0 bytes"),
     "header length 2⁶⁴−1": (file_of({}, length=2**64 - 1), "no model file"),
@@ -142,7 +143,9 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         file_of(GOOD, document({**LINEAR, "in_features": HUGE, "out_features": HUGE})), "needs"),
     "dtype beside its tensor": (file_of(GOOD, document({**LINEAR, "dtype": "float64"})), "needs"),
     "tensor superfluous": (file_of(GOOD, document({**LINEAR, "bias": False})), "superfluous"),
-    "tensor lacking": (file_of(GOOD, document(LINEAR, LINEAR)), "lacks tensor '1.bias'"),
+    "tensor lacking": (file_of(GOOD, document(LINEAR, LINEAR)), "lacks tensor '1.weight'"),
+    "layers of forty million tensors": (
+        file_of(GOOD, document(*[{"class": "GRU", **GRU}] * 5000)), "lacks tensor"),
     "nested six deep": (file_of(GOOD, document(nested(6))), "nested deeper"),
     "nested bottomless": (
         file_of({**GOOD, "__metadata__": {"chainrule": '{"a":' * 10**5}}), "nested too deep"),
@@ -258,10 +261,13 @@ def error_of(path: Path) -> str | None:
 
 
 @pytest.mark.exhaustive
+@posix
 def test_a_million_mutants(files: list[bytes]) -> None:
     """As above, where memory beyond what is in use and 100 MB does not exist."""
 
     def work() -> None:
+        import resource
+
         used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000,) * 2)
         slowest = 0.0
@@ -391,6 +397,7 @@ def test_names_of_tensors_open_nothing(tmp_path: Path) -> None:
     assert events == [["open", str(path)] for path in [*paths[1:], paths[0]]]
 
 
+@posix
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "dangling").symlink_to("none")
@@ -418,6 +425,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
         nn.load(tmp_path / "foreign")
 
 
+@posix
 def test_a_file_exchanged_for_a_pipe_cannot_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,6 +438,7 @@ def test_a_file_exchanged_for_a_pipe_cannot_block(
         nn.load(tmp_path / "pipe")
 
 
+@posix
 def test_a_file_is_loaded_through_links(tmp_path: Path) -> None:
     nn.Sequential(nn.Linear(1, 1, weight=[[2.0]])).save(tmp_path / "file")
     (tmp_path / "link").symlink_to("file")
@@ -438,6 +447,7 @@ def test_a_file_is_loaded_through_links(tmp_path: Path) -> None:
         assert nn.load(tmp_path / name).predict([[3.0]]).tolist() == [[6.0]]
 
 
+@posix
 def test_a_huge_sparse_file_is_refused_before_it_takes_memory(path: Path) -> None:
     """A terabyte that a header accounts for truly, and the disk does not hold."""
     units = 2**28
@@ -460,10 +470,13 @@ def test_a_huge_sparse_file_is_refused_before_it_takes_memory(path: Path) -> Non
     assert time.perf_counter() - start < 5
 
 
+@posix
 def test_memory_that_is_not_there_is_a_model_file_error(path: Path) -> None:
     nn.Sequential(nn.Linear(3000, 3000, init="zeros")).save(path)
 
     def limited() -> None:
+        import resource
+
         used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (used + 10_000_000,) * 2)
         with pytest.raises(ModelFileError, match="larger than the free memory"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -24,10 +26,13 @@ EVERY = [
     lambda: [nn.Maxout(3, 2, 4), nn.MulticlassSigmoid(2, 3), nn.MulticlassSigmoid(3, 4, True)],
     lambda: [nn.PReLU(), nn.PReLU(3, 0.5, dtype=F64), nn.BatchNorm1d(3, 1e-3, 0.2)],
     lambda: [nn.LayerNorm(3), nn.LayerNorm((3,), 1e-3, dtype=F64), nn.Flatten(), nn.Dropout(0.25)],
+    lambda: [nn.EmbedColumns(3, [(1, 2, 4)]), nn.Linear(5, 3)],
     lambda: [nn.Sigmoid(), nn.Tanh(), nn.ReLU(), nn.LeakyReLU(0.1), nn.ELU(2.0), nn.SELU()],
     lambda: [nn.GELU(), nn.SiLU(), nn.Softplus(), nn.Softsign(), nn.HardTanh()],
     lambda: [nn.Softmax(0), nn.LogSoftmax(1)],
     lambda: [nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.ReLU(), nn.Sequential()))],
+    lambda: [nn.LSTM(3, 4, return_sequences=True), nn.GRU(4, 2, padding_value=0.5), nn.Tanh()],
+    lambda: [nn.RNN(3, 2, 2, "relu", False, dropout=0.25, bidirectional=True, dtype=F64)],
     list,
 ]  # fmt: skip
 
@@ -78,13 +83,15 @@ def test_every_layer_comes_back_as_it_was(
     assert [p.name for p in loaded.parameters()] == [p.name for p in model.parameters()]
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(loaded.state_dict()[name], value, strict=True)
-    X = rng.normal(size=(5, 3))
+    through_time = any(hasattr(layer, "unroll") for layer in model)
+    X = rng.normal(size=(5, 4, 3) if through_time else (5, 3))
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
 
 
 def test_every_layer_of_the_package_is_in_the_table() -> None:
     kinds = [x for x in vars(nn).values() if isinstance(x, type) and issubclass(x, nn.Module)]
-    assert {x.__name__ for x in kinds} - {"Module", "Sequential"} == set(storage.KNOWN)
+    cells = {"LSTMCell", "GRUCell", "RNNCell"}  # steps of a loop of one's own: no Sequential's
+    assert {x.__name__ for x in kinds} - {"Module", "Sequential"} - cells == set(storage.KNOWN)
     used = {type(m).__name__ for layers in EVERY for layer in layers() for m in layer.modules()}
     assert used - {"Sequential"} == set(storage.KNOWN)
 
@@ -170,6 +177,47 @@ def test_save_replaces_through_links_and_keeps_permissions(path: Path, data: byt
         small().save(path, overwrite=False)
     nn.save(small(), path.with_name("new"), overwrite=False)
     assert path.with_name("new").read_bytes() == data
+
+
+# -- files of earlier versions ----------------------------------------------------------------
+
+
+def test_a_file_of_format_1_loads_for_ever(path: Path) -> None:
+    """Written by the first version; neither file is ever to be written again."""
+    told = json.loads((GOLDEN / "model_format_1.json").read_text(encoding="utf-8"))
+    data = (GOLDEN / "model_format_1.safetensors").read_bytes()
+    path.write_bytes(data)
+    assert hashlib.sha256(data).hexdigest() == FORMAT_1
+    model = nn.load(path)
+    assert len(model) == len(told["out"])
+    for number, out in enumerate(told["out"], 1):
+        X = np.array(told["x"], np.float32)
+        np.testing.assert_allclose(model[:number].predict(X), out, rtol=1e-6, atol=1e-6)
+    assert model.extra == told["extra"]
+
+
+def test_an_argument_added_later_has_a_value_in_older_files(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nn.Sequential(nn.Sigmoid()).save(path)
+
+    class Steeper(nn.Sigmoid):  # as a later version's Sigmoid
+        arguments = ("slope",)
+
+        def __init__(self, slope: float = 1.0) -> None:
+            self.slope = slope
+
+    for added in ({}, {"slope": 1.0}):
+        spec = storage.Spec(Steeper, {"slope": storage._number}, added=added)
+        monkeypatch.setitem(storage.KNOWN, "Sigmoid", spec)
+        if not added:
+            with pytest.raises(ModelFileError, match="not exactly the arguments"):
+                nn.load(path)
+    assert nn.load(path)[0].slope == 1.0
+
+
+FORMAT_1 = "93ea52a91efb3d1fded3165e88e3f7260ba71c470763fcb3158fe4633109d9bc"
+GOLDEN = Path(__file__).parent.parent / "golden"
 
 
 # -- damage -----------------------------------------------------------------------------------

@@ -53,6 +53,11 @@ class _Clock(Silent):
     def epochs(self, first: int, losses: Sequence[float]) -> None:
         self.epoch(len(losses), {"loss": losses[-1]})
 
+    @property
+    def total(self) -> int:
+        """All steps of the run; 0 while nobody knows."""
+        return self.outline.epochs * self.outline.steps
+
     def pace(self) -> float:
         """Steps a second; 0 before it is known."""
         began, steps = self.start or (0.0, 0)
@@ -66,9 +71,9 @@ class _Clock(Silent):
         if (rate := outline.rate(self.steps)) is not None:
             parts.append(f"lr {rate:.3g}")
         if pace:
-            rows = pace * outline.rows / outline.steps
-            left = (outline.epochs * outline.steps - self.steps) / pace
-            parts += [f"{_thousands(rows)} rows/s", f"{_span(left)} left"]
+            parts.append(f"{_thousands(pace * outline.rows / max(1, outline.steps))} rows/s")
+            if self.total:
+                parts.append(f"{_span((self.total - self.steps) / pace)} left")
         return "  ".join(parts)
 
 
@@ -85,8 +90,8 @@ class Log(_Clock):
 
     def step(self, epoch: int, steps: int) -> None:
         super().step(epoch, steps)
-        if time.monotonic() - self.printed >= STEPS and steps % self.outline.steps:
-            where = f"step {steps}/{self.outline.epochs * self.outline.steps}"
+        if time.monotonic() - self.printed >= STEPS:
+            where = f"step {steps}/{self.total}" if self.total else f"step {steps}"
             self._line(f"epoch {epoch}/{self.outline.epochs}  {where}")
 
     def epoch(self, epoch: int, numbers: Mapping[str, float]) -> None:
@@ -135,7 +140,7 @@ class Display(_Clock):
 
     def step(self, epoch: int, steps: int) -> None:
         super().step(epoch, steps)
-        if self.screen is not None and time.monotonic() - self.drawn >= self.wait:
+        if time.monotonic() - self.drawn >= self.wait:
             self._draw()
 
     def close(self) -> None:
@@ -144,6 +149,8 @@ class Display(_Clock):
             self.screen = None
 
     def _draw(self) -> None:
+        if self.screen is None:
+            return
         began = time.monotonic()
         self._safely(lambda: self.screen.update(self.picture(), refresh=True))
         self.drawn = time.monotonic()
@@ -160,10 +167,11 @@ class Display(_Clock):
         from rich.text import Text
 
         outline, width = self.outline, max(20, min(self.console.width - 1, 100))
-        total = outline.epochs * outline.steps
-        head = f"epoch {self.epoch_now}/{outline.epochs}  step {self.steps}/{total}"
-        bar = _bar(self.steps / total, max(0, width - len(head) - 8))
-        lines = [Text(f"{head}  {bar} {self.steps / total:4.0%}"), Text(self.status())]
+        share = self.steps / self.total if self.total else (self.epoch_now - 1) / outline.epochs
+        steps = f"{self.steps}/{self.total}" if self.total else str(self.steps)
+        head = f"epoch {self.epoch_now}/{outline.epochs}  step {steps}"
+        bar = _bar(share, max(0, width - len(head) - 8))
+        lines = [Text(f"{head}  {bar} {share:4.0%}"), Text(self.status())]
         height = min(14, self.console.height - 6)
         if height >= 3 and width >= 40:
             lines += self._curves(width, height)

@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "Train a network on a bundled dataset or a file.",
     "predict": "Apply a trained network to the rows of a table.",
     "evaluate": "Score a trained network on rows whose answer is known.",
+    "runs": "List the runs that are kept in a folder, and compare them.",
     "compare": "Compare transfer functions and losses by experiment, and test the lectures' claims.",
     "bench": "Time a network's training step, and show the kernels that it is made of.",
     "cache": "Show where compiled programs are kept on disk, or remove them.",

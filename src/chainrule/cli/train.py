@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import math
 import os
+import re
 import signal
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any
 import click
 
 from ..data import BUNDLED, Table
+from ..errors import DataError
 from ..runs import job
 from ..runs.config import Rule, Settings, read_toml, rules
 from ..runs.folder import RunFolder
@@ -130,7 +132,7 @@ def train(
     settings = Settings(**{**(read_toml(config) if config is not None else {}), **given})
     if settings.data is None:
         raise click.UsageError("Missing argument 'DATA'.")
-    rows = job.read(settings)
+    rows = _read(settings)
     name = os.path.splitext(os.path.basename(settings.data))[0]
     path = output or f"{name}.safetensors"
     demand_place(path, force)
@@ -139,6 +141,15 @@ def train(
         folder = RunFolder(run, force=force) if run is not None else RunFolder.numbered(name)
         folder.facts = {"output": os.path.abspath(path)}
     return _train(rows, _lasting(settings), path, folder, voice)
+
+
+def _read(settings: Settings) -> Table:
+    """The table; what an error advises is said in the words of the command line."""
+    try:
+        return job.read(settings)
+    except DataError as error:
+        text = str(error).replace("read it with missing='impute'", "fill it in by --missing mean")
+        raise DataError(re.sub(r"\bdrop=\['(.*?)'\]", r"--drop '\1'", text)) from None
 
 
 @dataclasses.dataclass
@@ -175,7 +186,7 @@ def _resume(folder: RunFolder, output: str | None, force: bool, voice: _Voice) -
     info, settings = folder.info, folder.settings()
     if info.get("status") == "finished":
         return _nothing_to_do(folder, info, voice)
-    rows = job.read(settings)
+    rows = _read(settings)
     path = output or info.get("output") or f"{rows.name}.safetensors"
     own = _digest(path) is not None and _digest(path) == info.get("output_sha256")
     demand_place(path, force or own)

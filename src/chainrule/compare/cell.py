@@ -33,6 +33,7 @@ class Experiment:
     batch_size: int | None
     dtype: str
     threads: int | None = None
+    compile: bool = True
 
 
 @dataclass(frozen=True, order=True)
@@ -122,7 +123,7 @@ def _train(experiment: Experiment, task: Task, cell: Cell) -> None:
             model, X, y, loss=end.function(), optimizer=combination.moved_by(task.lr),
             epochs=experiment.epochs, batch_size=experiment.batch_size, seed=task.seed,
             validation_data=(X_held, y_held), metrics=(metric,), progress=False,
-            threads=experiment.threads,
+            threads=experiment.threads, compile=experiment.compile,
         )  # fmt: skip
     except GradientError:
         cell.diverged, cell.score = True, rows.baseline
@@ -208,7 +209,7 @@ def _timed(experiment: Experiment, task: Task, epochs: int) -> float:
             history = fit(
                 model, X, y, loss=end.function(), optimizer=combination.moved_by(task.lr),
                 epochs=epochs, batch_size=experiment.batch_size, seed=task.seed,
-                progress=False, threads=1,
+                progress=False, threads=1, compile=experiment.compile,
             )  # fmt: skip
         except GradientError:
             return math.nan

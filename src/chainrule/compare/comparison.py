@@ -217,6 +217,7 @@ def compare(
     jobs: int | None = None,
     times: bool = True,
     dtype: str = "float32",
+    compile: bool = True,
     progress: bool | None = None,
 ) -> Comparison:
     """Train each activation × loss × optimizer from each seed, and rank them by held-out score.
@@ -257,7 +258,8 @@ def compare(
     chosen = tuple(dict.fromkeys(c.resolved(rows.classes > 0) for c in given))
     _demand_choices(test, tune, level)
     size = None if batch_size is None else count("batch_size", batch_size)
-    plan = Experiment(rows, chosen, count("epochs", epochs), size, str(np.dtype(dtype)))
+    kind = str(np.dtype(dtype))
+    plan = Experiment(rows, chosen, count("epochs", epochs), size, kind, compile=compile)
     return _compared(plan, _seeds(seeds), level, tune, test, _jobs(jobs), times, progress)
 
 

@@ -89,9 +89,7 @@ def ranked(
     if not groups:
         return []
     names = labels(combinations)
-    score = {
-        k: interval([c.score for c in group], resolution=resolution) for k, group in groups.items()
-    }
+    score = {k: interval([c.score for c in group]) for k, group in groups.items()}
     order = sorted(groups, key=lambda k: (-score[k].mean, k))
     pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
     raw = [p_value(_differences(groups[a], groups[b]), test, resolution) for a, b in pairs]

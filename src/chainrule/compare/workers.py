@@ -91,7 +91,11 @@ class _Worker:
         )
         self.said = threading.Thread(target=self._listen, args=(answers,), daemon=True)
         self.said.start()
-        self._send(experiment)
+        try:
+            self._send(experiment)
+        except BaseException:  # Ctrl-C while it is sent: nobody else knows of this process yet
+            self.stop()
+            raise
 
     task: Task | None
 
@@ -209,5 +213,5 @@ def _receive(given: queue.Queue[Any]) -> None:
     while True:
         try:
             given.put(pickle.load(sys.stdin.buffer))
-        except (EOFError, OSError):
+        except Exception:  # the end, which may come in the middle of a message
             os._exit(0)

@@ -102,7 +102,10 @@ def _plain_frame(value: object, name: str) -> object:
         import narwhals as nw
     except ImportError:
         return value
-    frame: Any = nw.from_native(value, pass_through=True)  # type: ignore[call-overload]
+    try:
+        frame: Any = nw.from_native(value, pass_through=True)
+    except nw.exceptions.NarwhalsError as error:
+        raise DataError(f"{name} cannot be read ({' '.join(str(error).split())[:100]})") from None
     if isinstance(frame, nw.LazyFrame):
         frame = frame.collect()
     if not isinstance(frame, nw.DataFrame):

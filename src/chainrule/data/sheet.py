@@ -152,6 +152,7 @@ class CsvSource:
                 raise _no_rows(self.name)
 
     def _next(self, lines: _Lines, width: int, delimiter: str) -> TextChunk | None:
+        lines.skip_blank()
         number, block = lines.number, lines.block()
         text = _plain_text(block)
         if text is not None:
@@ -239,7 +240,10 @@ def _regular(rows: list[str], width: int, delimiter: str) -> bool:
 
 def _head(lines: _Lines) -> tuple[list[str], str, Iterator[tuple[int, list[str]]]]:
     """The names of the columns, the separator, and the rows to come."""
-    first = next((line for line in lines if line.strip()), None)
+    first = next(lines, None)
+    if first is not None and not first.strip():
+        lines.skip_blank()
+        first = next((line for line in lines if line.strip()), None)
     if first is None:
         raise DataError(f"{lines.name}: is empty; the first line must name the columns")
     delimiter = _delimiter(first)
@@ -313,6 +317,16 @@ class _Lines:
     def unread(self, block: bytes) -> None:
         """Give back what `block` took, so that it is read again line by line."""
         self._ahead = io.BytesIO(block + self._ahead.read())
+
+    def skip_blank(self) -> None:
+        """Go on to the next line that holds something, without looking at each."""
+        while block := self.block():
+            rest = block.lstrip(b" \t\r\n")
+            cut = block.rfind(b"\n", 0, len(block) - len(rest)) + 1
+            self.number += block.count(b"\n", 0, cut)
+            if rest or not cut:
+                self.unread(block[cut:])
+                return
 
     def _line(self) -> bytes:
         raw = self._ahead.readline(MAX_RECORD + 1)

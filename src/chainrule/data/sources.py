@@ -98,8 +98,8 @@ class ParquetSource:
 
     def _file(self) -> Any:
         try:
-            from pyarrow import ArrowException  # type: ignore[import-untyped]
-            from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+            from pyarrow import ArrowException
+            from pyarrow.parquet import ParquetFile
         except ImportError:
             raise DataError(f"{self.name}: Parquet needs pyarrow; {_EXTRA}") from None
         try:
@@ -108,7 +108,7 @@ class ParquetSource:
             raise unreadable(self.name, "a Parquet file", error) from None
 
     def chunks(self) -> Iterator[ValueChunk]:
-        from pyarrow import ArrowException, Table  # type: ignore[import-untyped]
+        from pyarrow import ArrowException, Table
 
         start, size = 0, max(1, CELLS // len(self.header))
         with self._file() as file:
@@ -235,12 +235,17 @@ def _frame(frame: Any) -> Any:
         ) from None
     try:
         found = nw.from_native(frame)
+        found = found.collect() if isinstance(found, nw.LazyFrame) else found
+        _names(found.columns, "frame")
     except TypeError:
         raise DataError(
             f"a {type(frame).__name__} is no table; give a path, a data frame, a dict of columns,"
             " or a pair (X, y)"
         ) from None
-    return found.collect() if isinstance(found, nw.LazyFrame) else found
+    except nw.exceptions.NarwhalsError as error:
+        reason = " ".join(str(error).split())[:100]
+        raise DataError(f"frame: cannot be read ({reason}); repair the frame") from None
+    return found
 
 
 class _Columns:
@@ -346,7 +351,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace").strip()
     if isinstance(value, (float, np.floating)):
-        return _odd(float(value)) if value - value != 0 else repr(float(value))
+        return _odd(float(value)) if value - value != 0 else number_name(float(value))
     return str(value)
 
 

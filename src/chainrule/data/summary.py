@@ -78,7 +78,7 @@ class TableSummary:
             (c.name + (" (target)" if c is self.target else ""), c.kind, str(c.missing), c.values)
             for c in (*self.columns, self.target)
         ]
-        cells = [(quoted(a, 40)[1:-1], *rest) for a, *rest in cells]
+        cells = [(quoted(a, 40)[1:-1], b, c, d) for a, b, c, d in cells]
         wide = [max(len(row[k]) for row in cells) for k in range(3)]
         lines = [f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c:>{wide[2]}}  {d}" for a, b, c, d in cells]
         advice = self.imbalance.advice if self.imbalance else None
@@ -148,8 +148,8 @@ def digest(table: Table) -> str:
     found.update(json.dumps(table.schema.to_json(), sort_keys=True).encode())
     found.update(f"{table.features.shape} {table.target.dtype.str}".encode())
     for block in _blocks(table.features):
-        found.update(np.ascontiguousarray(block))
-    found.update(np.ascontiguousarray(table.target))
+        found.update(np.ascontiguousarray(block).data)
+    found.update(np.ascontiguousarray(table.target).data)
     return found.hexdigest()
 
 

@@ -149,17 +149,15 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
             self.model_, self._record, self._state = model, Record(), None
             self.n_layers_, self.t_ = len(units), 0
         elif repr(model) != repr(old):
-            values = old.state_dict()
-            if {k: v.shape for k, v in values.items()} != {
-                k: v.shape for k, v in model.state_dict().items()
-            }:
+            values, wanted = old.state_dict().values(), model.state_dict()
+            if [v.shape for v in values] != [v.shape for v in wanted.values()]:
                 raise DataError(
                     f"the network that is gone on with has layers of {self._widths()} units, the"
                     f" parameters and data now ask for {units}; set warm_start=False, or call fit"
                     " on a clone"
                 )
-            model.load_state_dict(values)
-            self.model_ = model
+            model.load_state_dict(dict(zip(wanted, values, strict=True)))
+            self.model_, self._state = model, None
 
     def _widths(self) -> list[int]:
         layers = affine(self.model_)
@@ -211,21 +209,22 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         callbacks = [watch, *listening(self, rows, epochs), *_several(self.callbacks)]
         stopped = None
         try:
-            history = fit(
-                self.model_,
-                **self._data(rows, size, seed),
-                # Curvature is told by values too: they must be those of what is descended.
-                loss=self._objective(self._reported if watch.rules.stops else 1),
-                optimizer=rule,
-                epochs=epochs,
-                validation_data=validation(held_out),
-                seed=seed,
-                callbacks=callbacks,
-                progress=self.progress,
-                compile=self._compiled(epochs * steps, size),
-                threads=self.threads,
-                state=self._state if incremental else None,
-            )
+            with np.errstate(over="ignore", invalid="ignore"):  # a GradientError says it better
+                history = fit(
+                    self.model_,
+                    **self._data(rows, size, seed),
+                    # Curvature is told by values too: they must be those of what is descended.
+                    loss=self._objective(self._reported if watch.rules.stops else 1),
+                    optimizer=rule,
+                    epochs=epochs,
+                    validation_data=validation(held_out),
+                    seed=seed,
+                    callbacks=callbacks,
+                    progress=self.progress,
+                    compile=self._compiled(epochs * steps, size),
+                    threads=self.threads,
+                    state=self._state if incremental else None,
+                )
             stopped, self._state = history.stopped, history.state
         finally:
             self._enter(watch)
@@ -318,7 +317,7 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
     def _finish(self, watch: Watch, stopped: str | None, epochs: int, incremental: bool) -> None:
         """Best weights back, and the warnings that scikit-learn gives."""
         record = self._record
-        record.stopped = watch.ended
+        record.stopped = watch.ended and self.early_stopping
         self.stopped_ = watch.ended
         if record.best and (watch.ended or not incremental):
             self.model_.load_state_dict(record.best)

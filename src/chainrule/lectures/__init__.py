@@ -1,7 +1,17 @@
 """Every system in the lecture notes, computed with chainrule and compared with its figures."""
 
 # Importing a module enters its systems into the register.
-from . import activations, circuits, flow, losses, networks, recurrent, training, worked
+from . import (
+    activations,
+    circuits,
+    experiments,
+    flow,
+    losses,
+    networks,
+    recurrent,
+    training,
+    worked,
+)
 from .systems import SYSTEMS, Check, Result, System, choose, figures, run
 
 __all__ = [
@@ -12,6 +22,7 @@ __all__ = [
     "activations",
     "choose",
     "circuits",
+    "experiments",
     "figures",
     "flow",
     "losses",

@@ -11,7 +11,9 @@ import numpy as np
 
 import chainrule as cr
 
+from ..compare.combination import head
 from ..nn import losses
+from .experiments import counted, on_iris
 from .systems import Check, figures, system
 
 Array = np.ndarray[Any, Any]
@@ -208,11 +210,12 @@ TAKES: dict[str, tuple[str, ...]] = {
     lecture="transfer-and-loss",
     notes="Each pair is a small net of two layers; six of its gradients, chosen at"
     " random, meet central differences. Losses on probabilities meet only transfers that give"
-    " them.",
-    not_yet="the comparison that asks which pair is best does not exist yet",
+    " them. Then δ at the output and at a hidden unit, by formula; and which pair is best, by"
+    " experiment: epochs to 95 % training accuracy on iris. `chainrule compare` asks it of any"
+    " data, with intervals and a ranking.",
 )
 def any_pair() -> Iterator[Check]:
-    """S21, as far as it exists."""
+    """S21."""
     rng = np.random.default_rng(21)
     x = rng.normal(size=(3, 2))
     layers = [rng.normal(size=(2, 2)), rng.normal(size=(2, 2)), rng.normal(size=2)]
@@ -221,6 +224,10 @@ def any_pair() -> Iterator[Check]:
         for name, loss in losses.LOSSES.items():
             if kind in TAKES.get(name, (kind,)):
                 yield _pair(f"{transfer} × {name}", cr.registry[transfer], loss, (x, layers, y))
+    yield from _output_deltas(rng)
+    yield from _hidden_deltas(rng)
+    found = on_iris(activations="tanh", losses=tuple(WHICH))
+    yield from counted(found, WHICH)
 
 
 def _pair(what: str, h: Callable[[Any], Any], loss: Any, given: tuple[Any, ...]) -> Check:
@@ -231,3 +238,52 @@ def _pair(what: str, h: Callable[[Any], Any], loss: Any, given: tuple[Any, ...])
 
     report = cr.check_grad(error, *layers, max_elements=6)
     return Check(f"{what}: gradient at {report.worst}", report.analytic, report.numeric, ROUNDING)
+
+
+WHICH = {  # epochs that tanh units need with each output and loss
+    "softmax_cross_entropy": [12, 10],
+    "softmax+squared_error": [21, 15],
+    "logistic": [17, 16],
+    "sigmoid+squared_error": [69, 60],
+}
+
+
+def _output_deltas(rng: np.random.Generator) -> Iterator[Check]:
+    """δ = ∂L/∂a at the net input of the output: the loss changes this, and nothing before it."""
+    a, y = rng.normal(size=(1, 3)), np.array([[0.0, 1.0, 0.0]])
+    p, s, t = cr.softmax(a), cr.sigmoid(a), np.tanh(a)
+    table = {
+        "softmax_cross_entropy": p - y,
+        "softmax+nll": p - y,
+        "softmax+squared_error": p * ((p - y) - np.sum(p * (p - y))),
+        "logistic": s - y,
+        "sigmoid+binary_cross_entropy": s - y,
+        "sigmoid+squared_error": (s - y) * s * (1 - s),
+        "tanh+squared_error": (t - y) * (1 - t**2),
+        "identity+squared_error": a - y,
+    }
+    for name, delta in table.items():
+        end = head(name)
+        found = cr.grad(partial(_at_output, end, y=y))(a)
+        yield Check(f"{name}: δ at the output", found, delta)
+
+
+def _at_output(end: Any, a: Any, y: Array) -> Any:
+    return losses.get(end.loss)(cr.registry[end.output](a), y)
+
+
+def _hidden_deltas(rng: np.random.Generator) -> Iterator[Check]:
+    """δ_j = h'(a_j) Σ_k δ_k w_kj: the transfer function changes h' alone, whatever the loss."""
+    a, w, y = rng.normal(size=4), rng.normal(size=(3, 4)), np.array([[0.0, 1.0, 0.0]])
+    for name in TRANSFERS:
+        h = cr.registry[name]
+        if name == "softmax":
+            continue  # not elementwise: its local derivative is a matrix
+        loss = partial(_through, h, w, y)
+        delta = cr.softmax(w @ h(a)) - y[0]
+        slope = cr.grad(lambda v, h=h: cr.sum(h(v)))(a)
+        yield Check(f"{name}: δ of hidden units", cr.grad(loss)(a), slope * (delta @ w))
+
+
+def _through(h: Callable[[Any], Any], w: Array, y: Array, a: Any) -> Any:
+    return losses.softmax_cross_entropy(cr.reshape(w @ h(a), (1, 3)), y)

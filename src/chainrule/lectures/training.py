@@ -11,6 +11,7 @@ import chainrule as cr
 
 from ..nn import losses, optim
 from . import circuits
+from .experiments import counted, on_iris
 from .systems import Check, system
 
 Array = np.ndarray[Any, Any]
@@ -86,11 +87,12 @@ def _xor_loss(params: Any) -> tuple[Any, Any]:
     title="Zero-mean data: what it changes",
     lecture="slides",
     notes="On a line fitted by least squares the curvature's condition number sets the number of"
-    " steps; moving the mean to 0 makes it small.",
-    not_yet="measured on a line only; a net of the user's own is not looked at yet",
+    " steps; moving the mean to 0 makes it small. In a net of 16 tanh units on iris, counted in"
+    " epochs, it changes next to nothing, for iris' columns differ little; on digits it is twice as"
+    " fast: `chainrule compare --preset zero-centred`.",
 )
 def zero_mean() -> Iterator[Check]:
-    """S27, as far as it exists."""
+    """S27."""
     x = np.random.default_rng(27).normal(loc=5.0, size=40)
     raw, centred = (_curvature(v) for v in (x, x - x.mean()))
     sides = np.column_stack([x, np.ones(40)])
@@ -98,23 +100,14 @@ def zero_mean() -> Iterator[Check]:
     yield Check("centred: no coupling of weight and bias", centred[0, 1], 0.0)
     better = np.linalg.cond(raw) > 100 * np.linalg.cond(centred)
     yield Check("centring lowers the condition number a hundredfold", bool(better), True)
+    found = on_iris(activations="tanh", inputs=("positive", "centred"), hidden=(16,))
+    yield from counted(found, {"positive": [37, 32], "centred": [38, 25]})
 
 
 def _curvature(x: Array) -> Array:
     rows, y = np.column_stack([x, np.ones(len(x))]), np.sin(x)
     found = cr.hessian(lambda w: losses.squared_error(rows @ w, y))(np.zeros(2))
     return np.asarray(found)
-
-
-@system(
-    "S29",
-    title="Tanh, ReLU and its relatives against sigmoid: the claim of six times",
-    lecture="slides",
-    not_yet="the comparison by experiment does not exist yet",
-)
-def six_times() -> Iterator[Check]:
-    """S29: nothing to compute yet."""
-    yield from ()
 
 
 @system(

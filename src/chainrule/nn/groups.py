@@ -39,8 +39,11 @@ class Group(NamedTuple):
     @property
     def width(self) -> tuple[int, int]:
         """How many features go in and come out."""
-        shape = next(iter(self.tensors.values())).shape
-        return (shape[1], shape[0]) if self.kind == "dense" else (shape[0], shape[0])
+        if self.kind == "dense":
+            units, inputs = self.tensors["weight"].shape
+            return inputs, units
+        features = len(next(iter(self.tensors.values())))
+        return features, features
 
 
 _NORM = {"weight", "bias"}
@@ -48,28 +51,30 @@ _RUNNING = {"running_mean", "running_var"}
 
 
 def groups_of(tensors: dict[str, Array]) -> list[Group]:
+    """The tensors by their prefixes; PyTorch's counts of batches are of no use here."""
     found: dict[str, dict[str, Array]] = {}
     for name, value in tensors.items():
         prefix, _, last = name.rpartition(".")
-        if last != "num_batches_tracked":
-            found.setdefault(prefix, {})[last] = value
+        if last == "num_batches_tracked":
+            continue
+        if value.dtype.kind != "f":
+            raise Refusal(f"has {quoted(name)} of {value.dtype}; weights are floating numbers")
+        found.setdefault(prefix, {})[last] = value
     if not found:
         raise Refusal("has no tensors; give the state dict of a network")
     return [Group(name, inner) for name, inner in found.items()]
 
 
 def demand_known(group: Group) -> None:
+    """Refuse what is none of the layers that a dense network has, or not whole."""
     shapes = {name: value.shape for name, value in group.tensors.items()}
     if not group.kind:
         raise Refusal(
             f"has {quoted(group.name)} with {shown(shapes)}, which is no Linear, BatchNorm1d or"
             " LayerNorm; build the network and give it as model="
         )
-    first = next(iter(shapes.values()))
-    one = {shapes["weight"][:1], shapes.get("bias", shapes["weight"][:1])}
-    if group.kind != "dense":
-        one = set(shapes.values())
-    if len(one) > 1 or len(min(one)) != 1 or 0 in first:
+    outputs = {shape[:1] if name == "weight" else shape for name, shape in shapes.items()}
+    if len(outputs) > 1 or len(min(outputs)) != 1 or any(0 in shape for shape in shapes.values()):
         raise Refusal(f"has {quoted(group.name)} with {shown(shapes)}, which do not fit")
 
 
@@ -80,10 +85,12 @@ MAX_GROUPS, MAX_STEMS, MAX_TRIES = 2000, 20, 10_000
 
 
 def stem(name: str) -> str:
+    """The name with a # for each number: like names have the same."""
     return re.sub(r"[0-9]+", "#", name)
 
 
 def numbers(name: str) -> list[int]:
+    """The numbers in the name."""
     return [int(digits[:18]) for digits in re.findall(r"[0-9]+", name)]
 
 
@@ -164,4 +171,5 @@ def _unchained(groups: list[Group]) -> str:
 
 
 def shown(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Names with their shapes, as a message has them."""
     return ", ".join(f"{name[:40]} {list(shape)}" for name, shape in list(shapes.items())[:4])

@@ -223,9 +223,9 @@ def from_state_dict(
 
     A state dict does not say which activations stand between, so they must be said: one name for
     all places, or a list of names and layers, "identity" for none. There is a place at each gap in
-    the numbers ("0", "2", "4"), or between every two Linears where the numbers have no gaps; one
-    more in a list is for the end. Or give `model`, a Sequential to be filled in and given back: its
-    layers with parameters take the groups in order.
+    the numbers of a Sequential ("0", "2", "4"), or between every two Linears where there are no
+    such gaps; one more in a list is for the end. Or give `model`, a Sequential to be filled in and
+    given back, in its dtype: its layers with parameters take the groups in order.
 
     float16, float32 and float64 are kept, bfloat16 becomes float32. The result is in evaluation
     mode. Raises `ModelFileError` naming the file, tensor or layer that does not fit; a file cannot
@@ -241,7 +241,7 @@ def from_state_dict(
         with _reading(repr(path)):
             return _network(groups_of(_read(path)), activations, model, eps)
     with _reading("the state dict"):
-        tensors = {str(name): _array(str(name), value) for name, value in source.items()}
+        tensors = {str(name): _array(value) for name, value in source.items()}
         return _network(groups_of(tensors), activations, model, eps)
 
 
@@ -277,15 +277,12 @@ def _widened(bits: Array) -> Array:
     return wide
 
 
-def _array(name: str, value: Any) -> Array:
+def _array(value: Any) -> Array:
     """A value of a mapping as an array; a tensor of PyTorch is one by its own methods."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
-    array = np.array(value)
-    if array.dtype.kind != "f" and not name.endswith("num_batches_tracked"):
-        raise Refusal(f"has {quoted(name)} of dtype {array.dtype}; weights are floating numbers")
-    return array
+    return np.array(value)
 
 
 def _network(
@@ -309,9 +306,10 @@ def _network(
 
 def _places(groups: list[Group]) -> list[int]:
     """After which of the layers an activation stands."""
-    numbers = [numbers(group.name) for group in groups]
-    alike = len({stem(group.name) for group in groups}) == 1 and numbers[0]
-    steps = enumerate(pairwise(numbers) if alike else ())
+    counted = [numbers(group.name) for group in groups]
+    stems = {stem(group.name) for group in groups}
+    of_sequential = len(stems) == 1 and min(stems).rpartition(".")[2] == "#"  # fc2, fc10: no gap
+    steps = enumerate(pairwise(counted) if of_sequential else ())
     gaps = [k for k, (a, b) in steps if a[:-1] == b[:-1] and b[-1] - a[-1] > 1]
     if gaps:
         return gaps

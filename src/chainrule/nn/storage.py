@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -100,11 +101,16 @@ _DTYPES = {"float16": "F16", "float32": "F32", "float64": "F64"}
 
 
 class Spec(NamedTuple):
-    """A layer that a file may name."""
+    """A layer that a file may name.
+
+    An argument that a layer was given after files with it had been written stands in `added` as
+    well, with the value that those files mean.
+    """
 
     kind: type[Layer]
     arguments: dict[str, Callable[[Any], bool]]
     tensors: Callable[[Config], Tensors] = lambda config: {}
+    added: Config = MappingProxyType({})
 
 
 def _affine(units: Callable[[Config], int]) -> Callable[[Config], Tensors]:
@@ -421,6 +427,7 @@ def _planned(model: Any, place: str, depth: int) -> Iterator[Planned | None]:
         hint = f" (did it say {guess!r}?)" if guess else ""
         raise Refusal(f"{where} is a {name[:60]!r}, not known here{hint}")
     spec = KNOWN[name]
+    config = {**spec.added, **config}
     if set(config) != set(spec.arguments):
         raise Refusal(f"{where}, a {name}, has not exactly the arguments of its class")
     for argument, valid in spec.arguments.items():
@@ -430,21 +437,21 @@ def _planned(model: Any, place: str, depth: int) -> Iterator[Planned | None]:
 
 
 def _demand_tensors(plan: list[Planned], header: Header) -> None:
-    expected = {
-        f"{layer.place}.{name}": (shape, _DTYPES[layer.config["dtype"]])
-        for layer in plan
-        for name, shape in layer.spec.tensors(layer.config).items()
-    }
-    for name in sorted(expected.keys() ^ header.entries.keys()):
-        fault = "lacks" if name in expected else "has a superfluous"
-        raise Refusal(f"is altered: it {fault} tensor {name[:60]!r} for its architecture")
-    for name, (shape, dtype) in expected.items():
-        entry = header.entries[name]
-        if (entry.shape, entry.dtype) != (shape, dtype):
-            raise Refusal(
-                f"is altered: tensor {name!r} is {entry.dtype} of shape {list(entry.shape)}, but"
-                f" its layer needs {dtype} of shape {list(shape)}"
-            )
+    """Each layer has its tensors, and there are no others; the first fault ends it."""
+    left = dict(header.entries)
+    for layer in plan:
+        for own, shape in layer.spec.tensors(layer.config).items():
+            name, dtype = f"{layer.place}.{own}", _DTYPES[layer.config["dtype"]]
+            if name not in left:
+                raise Refusal(f"is altered: it lacks tensor {name!r} for its architecture")
+            entry = left.pop(name)
+            if (entry.shape, entry.dtype) != (shape, dtype):
+                raise Refusal(
+                    f"is altered: tensor {name!r} is {entry.dtype} of shape {list(entry.shape)},"
+                    f" but its layer needs {dtype} of shape {list(shape)}"
+                )
+    for name in left:
+        raise Refusal(f"is altered: it has a superfluous tensor {name[:60]!r} for its architecture")
 
 
 def _built(model: Any, plan: Iterator[Planned]) -> Sequential:

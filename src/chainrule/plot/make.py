@@ -86,7 +86,8 @@ def scatter(
     if diagonal:
         across = up = scale([xs, ys], log=log_x)
     told = [f"{_counted(len(g.x), 'point')}{_of(g.name)}: {_range(g)}" for g in groups]
-    notes = _gaps([xs + 0 * ys], False) if not (log_x or log_y) else _gaps([xs, ys], True)
+    least = np.minimum(xs if log_x else 1.0, ys if log_y else 1.0) + np.zeros(len(xs))
+    notes = _gaps([np.where(np.isfinite(xs) & np.isfinite(ys), least, np.nan)], log_x or log_y)
     return Chart(
         groups, across, up, title, x_label, y_label,
         _told(title, "", told), notes, diagonal=diagonal, size=size,

@@ -119,7 +119,7 @@ def scale(
             highs.append(float(shown.max()))
     if not lows:
         return Scale(1.0, 10.0, log) if log else Scale(0.0, 1.0)
-    low, high = max(min(lows), -LARGEST), min(max(highs), LARGEST)
+    low, high = (min(max(end, -LARGEST), LARGEST) for end in (min(lows), max(highs)))
     return _factors(low, high, pad) if log else _span(low, high, zero, pad)
 
 

@@ -202,18 +202,20 @@ class _Job:
 
     def found_rate(self) -> float:
         """The learning rate that a short trial on a copy of the network suggests."""
-        from ..train import lr_find
+        from ..train.finder import lr_find
 
         trial = parts.optimizer(dataclasses.replace(self.settings, lr=1e-3, schedule="constant"), 1)
         given = self.arguments()
         model = _untrained(self.train, self.settings).model
         names = ("X", "y", "loss", "batch_size", "seed")
         found = lr_find(model, **{name: given[name] for name in names}, optimizer=trial)
-        return float(found.suggestion)
+        if found.suggestion is None:
+            raise DataError(f"a trial found {found}; give a learning rate, as lr = 0.003")
+        return float(f"{found.suggestion:.3g}")
 
     def callbacks(self) -> list[Any]:
         """What the settings ask to be done between epochs."""
-        from ..train import EarlyStopping, ReduceLROnPlateau
+        from ..train.stopping import EarlyStopping, ReduceLROnPlateau
 
         found: list[Any] = []
         if self.settings.schedule == "plateau":
@@ -238,6 +240,8 @@ class _Job:
         own = self.callbacks() if settings.watched else []
         watch = self.watch() if keeping else None
         own += [watch] if watch is not None else []
+        if settings.tensorboard and keeping:
+            own.append(_board(keeping["checkpoint"].folder, watch))
         with np.errstate(over="ignore", invalid="ignore"):  # divergence has an error of its own
             history = fit(
                 predictor.model,
@@ -261,6 +265,12 @@ class _Job:
             self.validation,
             watch,
         )
+
+
+def _board(folder: str, watch: Any) -> Any:
+    from .tensorboard import TensorBoard
+
+    return TensorBoard(os.path.join(folder, "tensorboard"), watch)
 
 
 def _demand_fitting(settings: Settings, table: Table, validation: Table | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, update_wrapper
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
@@ -66,7 +66,8 @@ def loss(settings: Settings) -> Any:
     found = losses.get(settings.loss or "")
     if not settings.label_smoothing:
         return found
-    return partial(found, label_smoothing=settings.label_smoothing)
+    smoothed = partial(found, label_smoothing=settings.label_smoothing)
+    return update_wrapper(smoothed, found)
 
 
 def optimizer(settings: Settings, steps: int) -> Any:

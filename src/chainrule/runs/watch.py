@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "rate"]
 
 Array = Any
 
@@ -72,9 +72,9 @@ class Watch:
             ratio = _moved(self._before, after, names) / max(steps, 1)
             for curve, value in zip(self.CURVES, (slope, length, ratio), strict=True):
                 getattr(self, curve).setdefault(layer, []).append(value)
-        rate = _rate(moment.optimizer, moment.step)
-        if rate is not None:
-            self.learning_rate.append(rate)
+        found = rate(moment.optimizer, moment.step)
+        if found is not None:
+            self.learning_rate.append(found)
         # A parameter is rebound and never written into, so its old value can be kept uncopied.
         self._before, self._step = after, moment.step
 
@@ -124,12 +124,12 @@ def _moved(before: Mapping[str, Array], after: Mapping[str, Array], names: list[
     return _norm(steps) / ground if ground else math.nan
 
 
-def _rate(optimizer: Any, step: int) -> float | None:
-    """The learning rate of the last step: a number, or what the schedule gave for it."""
-    rate = getattr(optimizer, "lr", None)
-    if callable(rate):
-        rate = rate(max(step - 1, 0))
+def rate(optimizer: Any, step: int) -> float | None:
+    """The learning rate of a run's last step: a number, or what the schedule gave for it."""
+    found = getattr(optimizer, "lr", None)
+    if callable(found):
+        found = found(max(step - 1, 0))
     try:
-        return None if rate is None else float(rate)
+        return None if found is None else float(found)
     except (TypeError, ValueError):
         return None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..errors import GradientError
-from ..nn import losses, optim, schedules
+from ..nn import optim, schedules
 from ..nn.base import count
 from .callbacks import Moment
 from .fit import fit
@@ -73,17 +72,37 @@ def lr_find(
     high: float = 10.0,
     steps: int = 100,
     seed: int = 0,
-    **keywords: Any,
+    sample_weight: Any = None,
+    compile: bool = True,
+    threads: int | None = None,
 ) -> LRFind:
-    """TODO"""
-    rule = _with_schedule(optimizer, low, high, count("steps", steps, least=20))
-    twin = copy.deepcopy(model)
+    """Trains a copy of the model with a rate that grows from `low` to `high`, and reads the losses.
+
+    `fit` makes up to `steps` steps, with lr growing by the same factor at each, until the loss
+    explodes. The suggestion is where the smoothed loss falls fastest, or a tenth of where it is
+    lowest, whichever is larger. It is an estimate: worth a first try, and a look at `chart()`.
+    Where the losses never fall by more than batches differ, there is none, and `reason` says so.
+    The model itself stays as it is. Other arguments are `fit`'s, and so are the errors;
+    `ValueError` also for an optimizer without a learning rate.
+
+    >>> from chainrule import nn
+    >>> X = np.random.default_rng(0).normal(size=(200, 3))
+    >>> model = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 1), seed=0)
+    >>> found = lr_find(model, X, X[:, :1] * X[:, 1:2], loss="squared_error")
+    >>> 1e-3 < found.suggestion < 1
+    True
+
+    Source: Smith 2017.
+    """
+    steps = count("steps", steps, least=20)
+    rule = _with_schedule(optimizer, low, high, steps)
     watch = _Watch(steps)
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):  # it is meant to diverge
             history = fit(
-                twin, X, y, loss=loss, optimizer=rule, batch_size=batch_size, seed=seed,
-                epochs=steps, callbacks=[watch], progress=False, **keywords,
+                copy.deepcopy(model), X, y, loss=loss, optimizer=rule, epochs=steps,
+                batch_size=batch_size, seed=seed, sample_weight=sample_weight, callbacks=[watch],
+                compile=compile, threads=threads, progress=False,
             )  # fmt: skip
     except GradientError:
         if not watch.losses:
@@ -92,7 +111,7 @@ def lr_find(
         if history.stopped == "interrupted":
             raise KeyboardInterrupt
     rates = np.array([rule.lr(k) for k in range(len(watch.losses))])
-    return _judged(rates, np.array(watch.losses), steps)
+    return _judged(rates, np.array(watch.losses), high, steps)
 
 
 def _with_schedule(optimizer: Any, low: float, high: float, steps: int) -> Any:
@@ -114,6 +133,7 @@ class _Watch:
         self.losses: list[float] = []
 
     def on_step(self, moment: Moment) -> bool:
+        """Whether it is enough."""
         self.losses.append(moment.loss)
         recent = float(np.mean(self.losses[-5:]))
         return len(self.losses) >= self.steps or recent > _ceiling(self.losses)
@@ -124,3 +144,35 @@ def _ceiling(losses: Any) -> float:
     start = float(np.mean(losses[:5]))
     means = np.convolve(losses, np.full(5, 0.2), "valid") if len(losses) >= 5 else [start]
     return start + max(3 * (start - float(np.min(means))), abs(start))
+
+
+def _judged(rates: Array, found: Array, high: float, steps: int) -> LRFind:
+    """The suggestion that the losses support, and why."""
+    smoothed = _smooth(found, WIDTH * steps)
+    lowest = int(smoothed.argmin())
+    spread = float(np.std((found - smoothed)[: lowest + 1]))
+    fall = float(smoothed[0] - smoothed[lowest])
+    told = f"from {smoothed[0]:.3g} to {smoothed[lowest]:.3g} at lr {rates[lowest]:.2g}"
+    if lowest == 0 or fall <= spread:
+        return LRFind(
+            rates, found, smoothed, None,
+            f"the loss did not clearly fall, {told}, while batches differ by {spread:.2g}; give"
+            " more steps or larger batches, or keep the optimizer's own rate",
+        )  # fmt: skip
+    steepest = int(np.gradient(smoothed[: lowest + 1]).argmin())
+    if rates[steepest] >= rates[lowest] / 10:
+        rate, why = float(rates[steepest]), "where the loss fell fastest"
+    else:
+        rate, why = float(rates[lowest] / 10), "a tenth of where the loss was lowest"
+    end = f"no end to the fall was seen up to {high:g}, so it may be too low"
+    if lowest < len(found) - 1:
+        end = "an estimate, to be compared with a third and three times of it"
+    return LRFind(rates, found, smoothed, rate, f"{why} (it fell {told}); {end}")
+
+
+def _smooth(found: Array, width: float) -> Array:
+    """Means of neighbouring losses, weighted by a bell curve; what exploded is cut off before."""
+    x = np.minimum(found, _ceiling(found))
+    places = np.arange(len(x))
+    bell = np.exp(-0.5 * ((places[:, None] - places) / width) ** 2)
+    return bell @ x / bell.sum(axis=1)

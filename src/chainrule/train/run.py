@@ -321,9 +321,12 @@ class Loop:
             event, moment(self.run, self.history, epoch)
         ):
             return "callback"
-        if event == "on_step" and self.plan.steps and self.history.steps % self.plan.steps == 0:
-            return None  # a Ctrl-C in an epoch's last step: the epoch is closed first
-        return "interrupted" if self.interrupt.asked else None
+        if not self.interrupt.asked:
+            return None
+        steps = self.plan.expected
+        if event == "on_step" and steps and self.history.steps % steps == 0:
+            return None  # in the last step of an epoch, which is closed first
+        return "interrupted"
 
 
 def moment(run: Run, history: History, epoch: int) -> Moment:

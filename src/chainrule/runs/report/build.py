@@ -20,7 +20,7 @@ from .predictions import answers, class_table, confused_pairs, headline
 from .rows import data_summary, hardest
 from .training import curves, inside
 
-__all__ = ["charts", "report", "save_charts"]
+__all__ = ["STYLE", "charts", "figures", "report", "save_charts"]
 
 STYLE = """
 .lead { font-size: 1.1rem; max-width: 60rem; }
@@ -70,7 +70,7 @@ def report(trained: Any, *, name: str = "", command: str = "") -> str:
     """
     facts = Facts(trained, name or _name(trained))
     sections = [
-        ("training", "Training", _figures(curves(facts))),
+        ("training", "Training", figures(curves(facts))),
         ("answers", "Answers on held-out rows", _answers(facts)),
         ("network", "The network", _network(facts)),
         ("hardest", "Hardest rows", hardest(facts)),
@@ -122,7 +122,8 @@ def _name(trained: Any) -> str:
     return str(trained.train.name)
 
 
-def _figures(parts: Iterable[tuple[str, Chart, str]], beside: str = "") -> str:
+def figures(parts: Iterable[tuple[str, Chart, str]], beside: str = "") -> str:
+    """The charts with their readings, and what stands beside them (HTML)."""
     made = "".join(
         f"<figure>{chart.svg()}<figcaption>{escape(reading)}</figcaption></figure>"
         for _, chart, reading in parts
@@ -156,7 +157,7 @@ def _numbers(facts: Facts) -> Iterator[tuple[str, str]]:
 
 def _answers(facts: Facts) -> str:
     by_class = class_table(facts)
-    return _figures(answers(facts), by_class) + confused_pairs(facts)
+    return figures(answers(facts), by_class) + confused_pairs(facts)
 
 
 def _network(facts: Facts) -> str:
@@ -166,7 +167,7 @@ def _network(facts: Facts) -> str:
         '<p class="faint">Numbers on the arrows: values a row. Cells: weights, blue above 0, orange'
         " below, darker where larger; of a large matrix some rows and columns.</p>"
     )
-    return picture + note + _figures(inside(facts))
+    return picture + note + figures(inside(facts))
 
 
 def _settings(facts: Facts, command: str) -> str:
