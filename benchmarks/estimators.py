@@ -1,9 +1,9 @@
 """Time to the same score: the estimators beside scikit-learn's, from `fit` to `score`.
 
-    python benchmarks/estimators.py [--rounds 5] [--quick]
+    python benchmarks/estimators.py [--rounds 5] [--quick] [--threads 1] [--clock processor]
 
 Each competitor fits the same rows with the same parameters from the same start. What counts is the
-wall time of `fit`, its compilation included (the first round's is from cold, later ones find it on
+time of `fit`, its compilation included (the first round's is from cold, later ones find it on
 disk, as a search or a second run does). Scores on held-out rows must agree, or the row says so.
 Rounds are interleaved; times are medians, the ratio is the median of the rounds' own.
 """
@@ -12,9 +12,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import warnings
-from time import perf_counter
 from typing import Any
+
+import common
+
+if __name__ == "__main__":  # before NumPy is imported
+    words = [*sys.argv, "--threads", "1"]
+    os.environ.update(common.with_threads(int(words[words.index("--threads") + 1])))
 
 import numpy as np
 import sklearn.neural_network as theirs
@@ -63,9 +69,7 @@ def measured(name: str, rounds: int) -> str:
     def run(room: Any) -> Any:
         def once() -> float:
             model = room.MLPClassifier(random_state=0, **parameters)
-            start = perf_counter()
-            model.fit(X, y)
-            seconds = perf_counter() - start
+            seconds = common.clock(lambda: model.fit(X, y)) / 1e9
             found[room.__name__] = model.score(Xt, yt)
             return seconds
 
@@ -85,10 +89,13 @@ def measured(name: str, rounds: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--clock", choices=common.CLOCKS, default="wall")
     parser.add_argument("--quick", action="store_true", help="the digits alone, three rounds")
     chosen = parser.parse_args()
+    common.choose_clock(chosen.clock)
     warnings.simplefilter("ignore")
-    print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} processors")
+    print(f"load {os.getloadavg()[0]:.1f}, {chosen.threads} thread(s), {chosen.clock} time")
     print(f"| table | scikit-learn | chainrule | ratio | score there | score here | ≥ {GOAL:g}× |")
     print("|---|---|---|---|---|---|---|")
     for name in CASES:

@@ -13,9 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 import warnings
 from typing import Any
+
+import common
+
+if __name__ == "__main__":  # before NumPy is imported: small products gain nothing by more
+    os.environ.update(common.with_threads(1))
 
 import numpy as np
 import sklearn.neural_network as theirs

@@ -180,15 +180,20 @@ STRUCTURE = [_replace, _replace, _nudge, _exchange, _rearrange]
 
 
 def _text(node: Any) -> str:
-    if isinstance(node, Raw):
+    if type(node) is Raw:
         return str(node)
-    if isinstance(node, Text):
-        return json.dumps(_text(node[0]) if node else "")
+    if type(node) is Text:
+        return _quoted(_text(node[0]) if node else "")
     if isinstance(node, Pairs):
-        return "{" + ",".join(f"{json.dumps(k)}:{_text(v)}" for k, v in node) + "}"
+        return "{" + ",".join([f"{_quoted(k)}:{_text(v)}" for k, v in node]) + "}"
     if isinstance(node, list):
         return "[" + ",".join(map(_text, node)) + "]"
-    return json.dumps(node)
+    if isinstance(node, str):
+        return _quoted(node)
+    return json.dumps(node) if node is None or isinstance(node, bool) else repr(node)
+
+
+_quoted = json.encoder.encode_basestring_ascii
 
 
 def _tree(data: bytes) -> tuple[Pairs, bytes]:
@@ -207,21 +212,21 @@ def _pairs(found: list[tuple[str, Any]]) -> Pairs:
     return Pairs([list(pair) for pair in found])
 
 
-def _restated(tree: tuple[Pairs, bytes], rng: Rng) -> bytes:
+def _restated(data: bytes, rng: Rng) -> bytes:
     """One to three changes of the header or the architecture, with a digest that fits again."""
-    whole = [copy.deepcopy(tree[0])]
+    header, body = _tree(data)
+    whole = [header]
     for _ in range(int(rng.integers(1, 4))):
         STRUCTURE[rng.integers(len(STRUCTURE))](list(_places(whole)), rng)
-    return signed(_text(whole[0]).encode("utf-8", "surrogatepass"), tree[1])
+    return signed(_text(whole[0]).encode("utf-8", "surrogatepass"), body)
 
 
 def mutants(files: list[bytes], count: int, seed: int = 0) -> Iterator[Mutant]:
     """`count` mutants of these files: a third of changed bytes, two thirds of changed words."""
     rng = np.random.default_rng(seed)
-    trees = [_tree(data) for data in files]
     for k in range(count):
-        which = k % len(files)
+        data = files[k % len(files)]
         if rng.random() < 1 / 3:
-            yield Mutant(BYTES[rng.integers(len(BYTES))](files[which], rng), False)
+            yield Mutant(BYTES[rng.integers(len(BYTES))](data, rng), False)
         else:
-            yield Mutant(_restated(trees[which], rng), True)
+            yield Mutant(_restated(data, rng), True)

@@ -176,6 +176,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "a value that is no number": ("explain", "x*2", "x=one"),
     "an unknown variable in --wrt": ("explain", "x*2", "x=1", "--wrt", "y"),
     "an unknown lecture system": ("lectures", "S99"),
+    "a comparison of nothing": ("compare",),
+    "a comparison of an unknown activation": ("compare", "iris", "--activation", "relo"),
+    "a loss after an output that it cannot follow": ("compare", "iris", "--loss", "sigmoid+nll"),
+    "a loss of classes for numbers": ("compare", "diabetes", "--loss", "nll"),
+    "an unknown claim": ("compare", "--preset", "relu-7x"),
+    "a claim with another loss": ("compare", "--preset", "maxout", "--loss", "nll"),
 }
 
 

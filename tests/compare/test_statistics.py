@@ -91,7 +91,7 @@ def test_equal_ones_are_told_apart_in_a_twentieth_of_comparisons_at_most(
     combinations: int, least: float, most: float
 ) -> None:
     """The leader is chosen by the same scores: with naive tests against it this would be 20 %."""
-    rng, wrong, tries = np.random.default_rng(4), 0, 1500
+    rng, wrong, tries = np.random.default_rng(4), 0, 1000
     for _ in range(tries):
         shared = rng.normal(0.9, 0.05, size=5)  # a seed is good or bad for all: paired
         scores = shared + rng.normal(0, 0.01, size=(combinations, 5))
@@ -115,7 +115,7 @@ def test_ranks_count_those_before_and_ties_share_the_first() -> None:
     assert [(p.rank, p.label, p.tied) for p in rank(scores)] == [
         (1, "c2", True), (1, "c1", True), (3, "c0", False),
     ]  # fmt: skip
-    assert rank(np.zeros((0, 5)) if False else np.full((1, 3), 0.5))[0].p == 1.0
+    assert rank(np.full((1, 3), 0.5))[0].p == 1.0
 
 
 def test_seeds_that_one_of_two_lacks_are_left_out_of_their_difference() -> None:
@@ -131,7 +131,9 @@ def test_seeds_that_one_of_two_lacks_are_left_out_of_their_difference() -> None:
 
 def test_epochs_to_a_level_lie_between_two_epochs() -> None:
     cell = Cell(0, 0.1, 0, train_scores=[0.1, 0.5, 0.4, 0.9])
-    assert [cell.epochs_to(v) for v in (0.05, 0.3, 0.5, 0.65)] == [0.0, 0.5, 1.0, 2.5]
+    assert [cell.epochs_to(v) for v in (0.05, 0.3, 0.5, 0.65)] == pytest.approx(
+        [0.0, 0.5, 1.0, 2.5]
+    )
     assert cell.epochs_to(0.95) == math.inf
 
 

@@ -30,7 +30,8 @@ def threads() -> list[threading.Thread]:
 @pytest.fixture(autouse=True)
 def _no_thread_is_left():
     yield
-    gc.collect()
+    if threads():
+        gc.collect()
     assert not threads()
 
 
@@ -52,8 +53,11 @@ class TestRows:
         for data in ((X, target), (Batches((X, target), 8, seed=5),)):
             model = cr.nn.Sequential(cr.nn.Linear(2, 3, seed=1), cr.nn.Linear(3, 1, seed=2))
             sgd = cr.optim.SGD(lr=1e-5)
-            options = dict(loss="squared_error", optimizer=sgd, epochs=3, seed=5, compile=False)
-            cr.fit(model, *data, **options, progress=False, **({"batch_size": 8} if len(data) == 2 else {}))
+            batch = {"batch_size": 8} if len(data) == 2 else {}
+            cr.fit(
+                model, *data, loss="squared_error", optimizer=sgd, epochs=3, seed=5,
+                compile=False, progress=False, **batch,
+            )  # fmt: skip
             found.append({k: v.tobytes() for k, v in model.state_dict().items()})
         assert found[0] == found[1]
 

@@ -30,7 +30,8 @@ for path in sys.argv[2:]:
             found = sum(len(X) for X, y in batches.epoch(1))
     except DataError as error:
         found = str(error)
-    peak = [int(line.split()[1]) for line in open("/proc/self/status") if "VmHWM" in line][0] // 1024
+    status = open("/proc/self/status").read()  # ru_maxrss would count the parent before exec
+    peak = int(status.split("VmHWM:")[1].split()[0]) // 1024
     out.append([found, time.process_time() - began, peak])
 print(json.dumps(out))
 """
@@ -171,12 +172,10 @@ def _large(path, size: int) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="measures through /proc")
-@pytest.mark.parametrize(
-    "size", [20 * 10**6, pytest.param(200 * 10**6, marks=pytest.mark.slow)], ids=["20MB", "200MB"]
-)
-def test_a_large_file_is_streamed(tmp_path, size):
+@pytest.mark.slow
+def test_a_large_file_is_streamed(tmp_path):
     """Read, standardised and gone through once in random order, within 300 MB in all."""
-    rows = _large(tmp_path / "t.csv", size)
+    rows = _large(tmp_path / "t.csv", 200 * 10**6)
     [(found, _, peak)] = run("stream", str(tmp_path / "t.csv"), seconds=400)
     assert found == rows
-    assert peak < (LIMIT if size > 10**8 else 150)
+    assert peak < LIMIT

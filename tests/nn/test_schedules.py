@@ -103,7 +103,11 @@ def test_a_schedule_is_part_of_the_compiled_step(name):
     compiled = cr.compile(schedule, strict=True)
     for k in range(25):
         assert float(compiled(np.int64(k))) == pytest.approx(schedule(k), rel=1e-12)
-    rng = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("name", ["one cycle", "restarts", "stretched"])
+def test_a_run_is_the_same_compiled(name):
+    schedule, rng = SCHEDULES[name], np.random.default_rng(0)
     X, results = rng.normal(size=(40, 3)), []
     for compile in (True, False):
         model = nn.Sequential(nn.Linear(3, 1, dtype=np.float64), seed=0)

@@ -158,7 +158,15 @@ def test_what_is_summed_at_a_runs_end_waits_for_the_next():
 
 
 @every
-@wrapped
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        pytest.param("ema", marks=pytest.mark.slow),
+        pytest.param("accumulate", marks=pytest.mark.slow),
+        pytest.param("accumulate of ema", marks=pytest.mark.slow),
+        "ema of accumulate",
+    ],
+)
 def test_compiled_as_in_numpy(inside, wrapper):
     """One update as machine code, at each place of a turn, against the same on plain arrays."""
     optimizer = WRAPPERS[wrapper](INSIDE[inside]())

@@ -289,7 +289,9 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_training(
     for broken in ("mkdir", "write"):
         with monkeypatch.context() as disk:
             disk.setattr(os, broken, refuse)
-            with pytest.raises(DataError, match=r"choose another place with --run DIR, or --no-run"):
+            with pytest.raises(
+                DataError, match=r"choose another place with --run DIR, or --no-run"
+            ):
                 run(RunFolder.numbered("x", tmp_path))
         assert os.listdir(tmp_path) == []
 
@@ -297,7 +299,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_training(
 def test_a_disk_that_fills_up_ends_nothing_but_the_saving(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Training goes on, one warning is given, the last good checkpoint stays, all faults are told."""
+    """Training goes on, one warning is given, the last good checkpoint stays, all is told."""
     unbroken = run(tmp_path / "a" / "run")
     write = tensorfile._write
 
@@ -328,7 +330,7 @@ def test_a_disk_that_fills_up_ends_nothing_but_the_saving(
 def test_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         RunFolder.of(tmp_path / "none")
-    with pytest.raises(DataError, match="holds no run: there is no config.toml"):
+    with pytest.raises(DataError, match=r"holds no run: there is no config\.toml"):
         RunFolder.of(tmp_path)
     (tmp_path / "config.toml").write_text("epochs = 3\n")
     with pytest.raises(DataError, match="has no model yet"):

@@ -36,7 +36,15 @@ def final(model, y, loss, rule, epochs=30):
 
 
 @pytest.mark.parametrize("deep", [False, True], ids=["tanh", "relu"])
-@pytest.mark.parametrize("rule", ["sgd", "momentum", "adam", "ema"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "sgd",
+        "adam",
+        pytest.param("momentum", marks=pytest.mark.slow),
+        pytest.param("ema", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("task", ["classes", "numbers"])
 def test_the_suggestion_trains_and_a_hundredth_of_it_does_not(deep, rule, task):
     def make(lr):

@@ -126,14 +126,13 @@ class Display(_Clock):
         self.heading = heading
         self.console = console or Console(stderr=True)
         self.screen: Any = None
-        self.wait = REFRESH
+        self.wait, self.drawn = REFRESH, -math.inf
 
     def begin(self, outline: Outline) -> None:
         from rich.live import Live
 
         super().begin(outline)
         Log(self.heading).begin(outline)
-        self.drawn = -math.inf
         self.screen = Live(console=self.console, auto_refresh=False, transient=True)
         self._safely(self.screen.start)
         self._draw()

@@ -41,7 +41,7 @@ def predict(
     proba: bool,
     as_json: bool,
     as_lines: bool,
-    unknown: str,
+    unknown: Any,
 ) -> None:
     """Apply MODEL, a file that `chainrule train` saved or a run folder, to the rows of DATA.
 

@@ -148,7 +148,7 @@ def _read(settings: Settings) -> Table:
     try:
         return job.read(settings)
     except DataError as error:
-        text = str(error).replace("read it with missing='impute'", "fill it in by --missing mean")
+        text = str(error).replace("read it with missing='impute'", "give --missing mean")
         raise DataError(re.sub(r"\bdrop=\['(.*?)'\]", r"--drop '\1'", text)) from None
 
 
@@ -213,7 +213,7 @@ def _train(
     """The run, what it saves and what is said about it; the exit status."""
     from .live import display
 
-    keeping = {} if folder is None else {"folder": folder, "resume": resume}
+    keeping: dict[str, Any] = {} if folder is None else {"folder": folder, "resume": resume}
     show: Any = display(lambda: _heading(rows, folder)) if voice.speaks else False
     began = time.perf_counter()
     try:

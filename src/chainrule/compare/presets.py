@@ -153,8 +153,11 @@ def _of_ratio(ratio: Ratio, claimed: float) -> str:
         return ""
     if times.low <= 1:
         return f"{NOT}: the reverse" if times.high < 1 else f"{NOT}: the difference is noise"
-    reached = times.high >= claimed or ratio.at_least
-    return HOLDS if reached else f"{PARTLY}: {times.mean:.2g}×, not {claimed:g}×"
+    if times.high >= claimed:
+        return HOLDS
+    if ratio.at_least:
+        return f"{PARTLY}: at least {times.mean:.2g}×; it did not get there in time"
+    return f"{PARTLY}: {times.mean:.2g}×, not {claimed:g}×"
 
 
 def _better(what: str, found: Comparison, good: str, other: str) -> Finding:
@@ -191,7 +194,7 @@ def _place(found: Comparison, label: str) -> Place:
 
 # -- the claims ------------------------------------------------------------------------------------
 
-ONE, BEST = "at one rate, 0.1", "each at its best rate"
+ONE, BEST = "at one rate, 0.3", "each at its best rate"
 _SGD: dict[str, Any] = {"optimizers": "sgd", "batch_size": 128, "epochs": 20, "level": LEVEL}
 _DEEP: dict[str, Any] = {**_SGD, "hidden": (64, 64)}
 _TUNED: dict[str, Any] = {"lr": RATES, "tune": "speed"}
@@ -330,7 +333,7 @@ PRESETS: dict[str, Preset] = {
             "S29",
             "digits, 64-64-64-10, SGD, batches of 128; epochs to 95 % training accuracy",
             {
-                ONE: {**_DEEP, "lr": 0.1},
+                ONE: {**_DEEP, "lr": 0.3, "epochs": 40},
                 BEST: {**_DEEP, **_TUNED},
             },
             _six_times,
@@ -341,7 +344,7 @@ PRESETS: dict[str, Preset] = {
             "S29",
             "digits, 64-64-64-10, SGD, batches of 128; epochs to 95 % training accuracy",
             {
-                ONE: {**_DEEP, "activations": ("sigmoid", "tanh"), "lr": 0.1},
+                ONE: {**_DEEP, "activations": ("sigmoid", "tanh"), "lr": 0.3, "epochs": 40},
                 BEST: {**_DEEP, **_TUNED, "activations": ("sigmoid", "tanh")},
             },
             _tanh_sigmoid,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ def t_tail(t: float, df: int) -> float:
     return max(0.0, 1 - inside)
 
 
+@cache
 def t_quantile(df: int, confidence: float = 0.95) -> float:
     """The t with P(|T| ≤ t) = confidence, by bisection.
 

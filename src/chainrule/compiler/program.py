@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from .abreast import write_rows
+from .alike import share
 from .emit import I64, PTR, VOID, Function, Module, Value
 from .graph import Graph, Shape
 from .loops import write_map
@@ -42,6 +43,7 @@ def write_step(module: Module, made: Plan, prefix: str) -> str:
         for lane in several:
             for kernel in lane.kernels:
                 _write_kernel(module, made, kernel, lane, f"{prefix}{kernel.number}")
+    share(module, prefix)
     calls = [
         [_write_lane(module, lane, prefix, f"{prefix}p{p}l{k}") for k, lane in enumerate(lanes)]
         for p, lanes in enumerate(made.phases)

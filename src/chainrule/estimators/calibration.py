@@ -21,7 +21,7 @@ def temperature(loss: Any, net: Any, targets: Any, weight: Any) -> float:
     >>> from chainrule.nn import losses
     >>> net, targets = np.full((4, 1), 8.0), np.array([[1.0], [1.0], [1.0], [0.0]])
     >>> T = temperature(losses.logistic, net, targets, None)
-    >>> round(1 / (1 + np.exp(-8 / T)), 3)
+    >>> round(1 / (1 + math.exp(-8 / T)), 3)
     0.75
 
     Source: Guo, Pleiss, Sun and Weinberger 2017.

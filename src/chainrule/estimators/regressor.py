@@ -31,7 +31,7 @@ class MLPRegressor(RegressorMixin, MLP):  # type: ignore[misc]
 
     >>> from chainrule.data import load_dataset
     >>> table = load_dataset("diabetes")
-    >>> model = MLPRegressor((16,), solver="lbfgs", random_state=0, max_iter=100, tol=1e-2)
+    >>> model = MLPRegressor(hidden_layer_sizes=(16,), solver="lbfgs", random_state=0, tol=0.01)
     >>> X = (table.features - table.features.mean(0)) / table.features.std(0)
     >>> y = (table.target - table.target.mean()) / table.target.std()
     >>> model.fit(X, y).score(X, y) > 0.5

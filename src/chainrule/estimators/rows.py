@@ -50,6 +50,7 @@ def row_weights(given: Any, X: Any) -> Array | None:
 
 
 def validation(rows: Rows | None) -> Any:
+    """The rows as `fit` takes its `validation_data`."""
     if rows is None:
         return None
     data = (dense(rows.X), rows.targets)

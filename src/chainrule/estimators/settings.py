@@ -62,6 +62,11 @@ def check(estimator: Any) -> list[int]:
         if not fits(value):
             raise ValueError(f"{name} must be {what}, got {quoted(value)}")
     solvers.check(estimator)
+    if not isinstance(estimator.loss, str) and not callable(estimator.loss):
+        raise ValueError(
+            f"loss must be a name or a function, got {quoted(estimator.loss)}; give other"
+            " parameters by name, as hidden_layer_sizes=(16,)"
+        )
     sizes = estimator.hidden_layer_sizes
     units = list(sizes) if isinstance(sizes, Iterable) else [sizes]
     if not all(_count(n) for n in units):

@@ -220,17 +220,13 @@ def _zig_zag() -> Iterator[Check]:
     """
     rng = np.random.default_rng(26)
     x, y = rng.uniform(0.1, 1.0, size=(200, 6)), rng.integers(0, 2, size=200)
-    for name, inputs, figures_here in (
+    for name, inputs, (alike, back) in (
         ("inputs all positive", x, (0.834291964473007, 0.402010050251256)),
         ("inputs centred", x - x.mean(axis=0), (0.323570907180948, 0.0301507537688442)),
     ):
         found = cosines(inputs, y)
-        yield Check(
-            f"{name}: mean |cos| of consecutive steps", np.mean(abs(found)), figures_here[0]
-        )
-        yield Check(
-            f"{name}: steps that turn back, cos < −0.7", np.mean(found < -0.7), figures_here[1]
-        )
+        yield Check(f"{name}: mean |cos| of consecutive steps", np.mean(abs(found)), alike)
+        yield Check(f"{name}: steps that turn back, cos < −0.7", np.mean(found < -0.7), back)
 
 
 def _row_gradients(inputs: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -86,7 +87,7 @@ def cosines(x: Array, y: Array, rate: float = 0.5) -> Array:
         step = -rate * cr.grad(loss)(w, row, target)
         steps.append(step / np.linalg.norm(step))
         w = w + step
-    return np.array([a @ b for a, b in zip(steps, steps[1:], strict=False)])
+    return np.array([a @ b for a, b in itertools.pairwise(steps)])
 
 
 def share_of_time(function: Callable[[Any], Any], other: Callable[[Any], Any]) -> float:

@@ -62,7 +62,7 @@ class Scale:
         >>> [word for _, word in Scale(0.0, 1.1).ticks()]
         ['0', '0.2', '0.4', '0.6', '0.8', '1']
         >>> [word for _, word in Scale(1e-4, 10.0, log=True).ticks()]
-        ['1e-4', '0.001', '0.01', '0.1', '1', '10']
+        ['0.0001', '0.001', '0.01', '0.1', '1', '10']
         """
         places = self._decades(most) if self.log else []
         if len(places) >= 2:

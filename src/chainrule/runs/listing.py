@@ -147,7 +147,7 @@ def read_run(path: str | os.PathLike[str]) -> Listed:
         info = _info(os.path.join(place, INFO))
         settings = _settings(os.path.join(place, CONFIG))
         curves = _curves(os.path.join(place, LINES))
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         return Listed(place, name, "damaged", fault=str(error)[:300])
     status = str(info.get("status"))
     if status not in STATES:
@@ -174,9 +174,10 @@ def read_run(path: str | os.PathLike[str]) -> Listed:
 
 
 def _info(path: str) -> dict[str, Any]:
+    text = _read(path)
     try:
-        found = json.loads(_read(path))
-    except json.JSONDecodeError as error:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{INFO}: is not JSON ({error})") from None
     if not isinstance(found, dict):
         raise ValueError(f"{INFO}: holds no JSON object")
@@ -184,9 +185,10 @@ def _info(path: str) -> dict[str, Any]:
 
 
 def _settings(path: str) -> dict[str, Any]:
+    text = _read(path)
     try:
-        return tomllib.loads(_read(path))
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{CONFIG}: is not TOML ({error})") from None
 
 
@@ -199,7 +201,7 @@ def _curves(path: str) -> dict[str, list[float]]:
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             raise ValueError(f"{LINES}: line {number} is not JSON") from None
         if not isinstance(row, dict):
             raise ValueError(f"{LINES}: line {number} holds no JSON object")

@@ -84,7 +84,9 @@ class Predictor:
             return scores
         return [self.schema.classes[k] for k in np.argmax(scores, axis=1)]
 
-    def streamed(self, source: Any, unknown: Literal["refuse", "ignore"] = "refuse") -> Iterator[tuple[Any, Floats]]:
+    def streamed(
+        self, source: Any, unknown: Literal["refuse", "ignore"] = "refuse"
+    ) -> Iterator[tuple[Any, Floats]]:
         """The rows of a `data` source and their scores, some at a time: memory stays bounded.
 
         Raises `DataError` as `schema.encode` does; with unknown="ignore" a category that was not

@@ -112,8 +112,8 @@ def _grouped(names: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _norm(parts: list[Array]) -> float:
     """The length of several arrays as one vector, in float64."""
-    flat = [np.asarray(part, np.float64).ravel() for part in parts]
-    return math.sqrt(sum(float(part @ part) for part in flat))
+    # Not a product: a linear algebra library would wake all its threads for it.
+    return math.sqrt(sum(float(np.square(part, dtype=np.float64).sum()) for part in parts))
 
 
 def _moved(before: Mapping[str, Array], after: Mapping[str, Array], names: list[str]) -> float:
