@@ -86,6 +86,7 @@ __all__ = [
     "ops",
     "optim",
     "registry",
+    "runs",
     "tensor",
     "value_and_grad",
     "vjp",
@@ -121,6 +122,7 @@ _LATER = {
     "lr_find": "train",
     "nn": "",
     "optim": "nn",
+    "runs": "",
 }
 
 

@@ -218,7 +218,7 @@ class Curve:
     """Curves in Braille dots, two by four to a character; a later curve is dotted.
 
     >>> Curve(4, 1, (0.0, 1.0)).drawn(np.array([0.0, 1.0])).rows()
-    ['⣀⡠⠔⠊']
+    ['⣀⠤⠒⠉']
     """
 
     def __init__(self, width: int, height: int, span: tuple[float, float]) -> None:

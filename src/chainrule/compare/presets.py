@@ -268,14 +268,14 @@ def _saturation(found: Found) -> Iterator[Finding]:
 
 def _dead(found: Found) -> Iterator[Finding]:
     (one,) = found.values()
-    for lr in (0.1, 1.0, 3.0):
+    for lr in (0.1, 3.0, 10.0):
         relu = _place(one, f"relu, rate {lr:g}").median("dead")
         leaky = _place(one, f"leaky_relu, rate {lr:g}").median("dead")
         verdict = "" if lr < 1 else HOLDS if relu > leaky else NOT
         figure = f"{_share(relu)} of ReLU's hidden units, {_share(leaky)} of leaky ReLU's"
         yield Finding(f"dead after training at rate {lr:g}", figure, verdict, relu)
     yield _better(
-        "accuracy of leaky ReLU over ReLU at rate 3", one, "leaky_relu, rate 3", "relu, rate 3"
+        "accuracy of leaky ReLU over ReLU at rate 10", one, "leaky_relu, rate 10", "relu, rate 10"
     )
 
 
@@ -313,7 +313,7 @@ def _op_seconds(name: str, x: Any) -> float:
 
 _AT_RATES = tuple(
     Combination(name, "softmax_cross_entropy", "sgd", lr, (64,), label=f"{name}, rate {lr:g}")
-    for lr in (0.1, 1.0, 3.0)
+    for lr in (0.1, 3.0, 10.0)
     for name in ("relu", "leaky_relu")
 )
 _WIDTHS = tuple(

@@ -294,7 +294,9 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
             return bool(self.compile)
         weights = sum(p.size for p in self.model_.parameters())
         step = STEP * len(list(self.model_.modules())) + 6 * weights * size / FLOPS
-        return steps * step > WORTH
+        # Few of the iterations that L-BFGS may take are taken, each with all rows in its products.
+        worth = 10 * WORTH if solvers.is_lbfgs(self.solver) else WORTH
+        return steps * step > worth
 
     # -- what is left ---------------------------------------------------------------------------
 

@@ -75,7 +75,8 @@ def from_sklearn(estimator: Any, *, probabilities: bool = False) -> Sequential:
 
     >>> from sklearn.neural_network import MLPRegressor
     >>> X, y = np.array([[0.0], [1.0], [2.0]]), np.array([1.0, 3.0, 5.0])
-    >>> mlp = MLPRegressor([4], solver="lbfgs", max_iter=1000, random_state=0).fit(X, y)
+    >>> mlp = MLPRegressor(hidden_layer_sizes=[4], solver="lbfgs", tol=0.1, random_state=0)
+    >>> mlp = mlp.fit(X, y)
     >>> model = from_sklearn(mlp)
     >>> bool(np.allclose(model.predict(X)[:, 0], mlp.predict(X), atol=1e-6))
     True

@@ -48,7 +48,9 @@ class TensorBoard:
         """Write the epoch's numbers."""
         if self._writer is None:
             earlier = {"purge_step": moment.epoch} if moment.epoch > 1 else {}
-            self._writer = self._make(self.folder, flush_secs=5, **earlier)
+            # The name alone has the second of the clock: a run resumed within it would overwrite.
+            suffix = f".{os.getpid()}-{moment.epoch}"
+            self._writer = self._make(self.folder, flush_secs=5, filename_suffix=suffix, **earlier)
         for name, value in self._scalars(moment).items():
             self._writer.add_scalar(name, value, moment.epoch)
 
