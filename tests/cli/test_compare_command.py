@@ -112,7 +112,7 @@ def test_a_preset_prints_claim_figures_and_verdicts(
     compare(*words, "--html", str(page), "-q")
     out = capsys.readouterr().out
     assert out.startswith(f"dead-relu: {PRESETS['dead-relu'].claim}")
-    assert "Measured: dead after training at rate 10:" in out
+    assert "Measured: dead after training at rate 2:" in out
     assert "verdict" in page.read_text(encoding="utf-8")
 
 

@@ -24,6 +24,7 @@ from chainrule.runs import Predictor, RunFolder, Settings, Trained, train_table
 from chainrule.train.checkpoint import Checkpoint
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+SLOW = pytest.mark.slow
 IRIS = load_dataset("iris")
 KEPT = ("config.toml", "model.safetensors", "history.csv", "history.jsonl", "report.html")
 
@@ -100,7 +101,7 @@ def _numbered(root: str) -> str:
 
 
 @POSIX
-@pytest.mark.parametrize("step", [1, 4, 7, 23])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=SLOW), 4, 7, pytest.param(23, marks=SLOW)])
 @pytest.mark.parametrize(
     "settings",
     [
@@ -168,7 +169,7 @@ main(["train", "iris", "--epochs", "6", "--checkpoint-every", "0", "-q"])
 
 
 @POSIX
-@pytest.mark.parametrize("kill", [3, 5, 8, pytest.param(14, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kill", [3, pytest.param(5, marks=SLOW), 8, pytest.param(14, marks=SLOW)])
 def test_a_run_that_was_killed_within_a_write_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: int
 ) -> None:

@@ -268,15 +268,23 @@ def _saturation(found: Found) -> Iterator[Finding]:
 
 def _dead(found: Found) -> Iterator[Finding]:
     (one,) = found.values()
-    for lr in (0.1, 3.0, 10.0):
+    for lr in (0.1, 1.0, 2.0):
         relu = _place(one, f"relu, rate {lr:g}").median("dead")
         leaky = _place(one, f"leaky_relu, rate {lr:g}").median("dead")
-        verdict = "" if lr < 1 else HOLDS if relu > leaky else NOT
+        verdict = "" if lr < 2 else _of_dead(relu, leaky)
         figure = f"{_share(relu)} of ReLU's hidden units, {_share(leaky)} of leaky ReLU's"
         yield Finding(f"dead after training at rate {lr:g}", figure, verdict, relu)
     yield _better(
-        "accuracy of leaky ReLU over ReLU at rate 10", one, "leaky_relu, rate 10", "relu, rate 10"
+        "accuracy of leaky ReLU over ReLU at rate 2", one, "leaky_relu, rate 2", "relu, rate 2"
     )
+
+
+def _of_dead(relu: float, leaky: float) -> str:
+    if not relu > 0:
+        return NOT
+    if math.isnan(leaky):
+        return f"{PARTLY}: at this rate leaky ReLU does not die, it diverges"
+    return HOLDS if relu > leaky else NOT
 
 
 def _share(share: float) -> str:
@@ -312,8 +320,8 @@ def _op_seconds(name: str, x: Any) -> float:
 
 
 _AT_RATES = tuple(
-    Combination(name, "softmax_cross_entropy", "sgd", lr, (64,), label=f"{name}, rate {lr:g}")
-    for lr in (0.1, 3.0, 10.0)
+    Combination(name, "softmax_cross_entropy", "sgd", lr, (64, 64), label=f"{name}, rate {lr:g}")
+    for lr in (0.1, 1.0, 2.0)
     for name in ("relu", "leaky_relu")
 )
 _WIDTHS = tuple(
@@ -412,7 +420,7 @@ PRESETS: dict[str, Preset] = {
             "dead-relu",
             "A ReLU dies when the learning rate is too high; leaky ReLU does not.",
             "S28",
-            "digits, one hidden layer of 64, SGD at three rates",
+            "digits, 64-64-64-10, SGD at three rates",
             {"at three rates": {**_SGD, "combinations": _AT_RATES}},
             _dead,
         ),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,13 @@ class Moment:
     epoch: int  # 1, 2, …
     step: int  # 1, 2, …, through all epochs
     loss: float  # the step's, before its update
-    gradients: dict[str, Array]  # the step's, by parameter name
+    slopes: Any = field(repr=False)  # the gradients, or what finds them
     optimizer: Any = None
+
+    @functools.cached_property
+    def gradients(self) -> dict[str, Array]:
+        """The step's gradients by parameter name; in machine code they are found when asked for."""
+        return self.slopes() if callable(self.slopes) else self.slopes  # type: ignore[no-any-return]
 
 
 class Callbacks:

@@ -21,6 +21,7 @@ from .metrics import resolve
 from .progress import Silent, reporter
 from .run import Gauges, Interrupt, Loop, Plan, Run, moment
 from .stream import StreamPlan, is_stream
+from .tracing import training
 
 __all__ = ["fit"]
 
@@ -205,14 +206,9 @@ def _interrupts(interrupt: Interrupt) -> Iterator[None]:
 @contextmanager
 def _training_mode(model: Any, seed: int) -> Iterator[None]:
     """Within, training mode, with dropout's randomness started anew; each layer's mode returns."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.train()
-    model.reseed(seed)
-    try:
+    with training(model):
+        model.reseed(seed)
         yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _fresh_seed() -> int:

@@ -137,8 +137,9 @@ class History:
     and `metrics` are measured after the epoch, in evaluation mode. `metrics` maps a name to its
     numbers on the training rows, and "val_" + name to those on the validation rows. `stopped` is
     None for a run to the end, "callback" or "interrupted", and with LBFGS "converged" or "no
-    descent"; an epoch that was cut short counts in `step_loss` only. `state` is the optimiser's, for `fit(…, state=history.state)`. `compiled` says
-    whether the run was in machine code: "yes", or "no" with the reason.
+    descent"; an epoch that was cut short counts in `step_loss` only. `state` is the optimiser's,
+    for `fit(…, state=history.state)`. `compiled` says whether the run was in machine code: "yes",
+    or "no" with the reason.
 
     >>> history = History(loss=[0.5, 0.25], val_loss=[0.75, 0.5])
     >>> history

@@ -6,6 +6,7 @@ interpreted loop, which then says what it says.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 import warnings
@@ -60,10 +61,10 @@ class NativeLoop(Loop):
 
     def __init__(self, loop: Loop, threads: int | None = None) -> None:
         super().__init__(**{name: getattr(loop, name) for name in Loop.__dataclass_fields__})
-        told = any(self.callbacks.methods.values())
         done = self.history.steps
-        self.step = Step(self.run, self.plan, gradients=told, threads=threads, done=done)
         self.each_step = bool(self.callbacks.methods["on_step"])
+        self.step = Step(self.run, self.plan, self.each_step, threads=threads, done=done)
+        self.told = any(self.callbacks.methods.values())
         self.each_epoch = bool(self.callbacks.methods["on_epoch"]) or self.gauges.wanted
         self.looks = self.each_step or self.each_epoch
         self.diverged = False
@@ -94,7 +95,9 @@ class NativeLoop(Loop):
         while done < total:
             count = min(pace.steps, longest, total - done)
             if self.each_epoch:
-                count = min(count, plan.steps - done % plan.steps)
+                left = plan.steps - done % plan.steps
+                # The last step is a slice of its own, so that its gradients are found by one step.
+                count = min(count, left - 1 if self.told and left > 1 else left)
             if self.each_step or self.interrupt.asked:
                 count = 1
             with pace.timed(count):
@@ -103,6 +106,8 @@ class NativeLoop(Loop):
             done = step.done
             if self.looks:
                 step.save_model()
+            if self.told and not self.each_step:
+                self.run.gradients = functools.partial(step.gradients_of, done)
             if stopped := self._looked(done):
                 return stopped
             self.keep()

@@ -116,7 +116,7 @@ class Run:
         buffers = dict(model.named_buffers())
         self.beginning = {**self.values(), **buffers} if self.full_batch else {}
         self.has_buffers = any(True for _ in model.named_buffers())
-        self.gradients: dict[str, Array] = {}
+        self.gradients: Any = {}  # the last step's by name, or a function that finds them
         self.earlier: dict[str, Array] = {}  # the values of the last step with a finite loss
         self.pending: dict[str, Array] = {}  # an update that is being written
 

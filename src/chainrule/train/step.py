@@ -21,7 +21,7 @@ from ..compiler.loop import Loop as Steps
 from ..compiler.plan import Stream
 from ..compiler.simplify import simplify
 from ..compiler.trace import Traced, trace
-from ..errors import CompileError
+from ..errors import CompileError, GradientError
 from ..gradient import value_and_grad
 from ..gradient.backward import seed as first_upstream
 from ..nn import Dropout
@@ -36,6 +36,7 @@ from .tracing import (
     keys_from,
     plain,
     same,
+    training,
     undisturbed,
 )
 
@@ -245,6 +246,37 @@ class Step:
         places = [*range(len(self.names)), *range(first, first + len(self.buffers))]
         names = [*self.names, *self.buffers]
         return {n: mark.program.take(k) for n, k in zip(names, places, strict=True)}
+
+    def gradients_of(self, done: int) -> dict[str, Array]:
+        """The gradients of the last of `done` steps by name, found once more, in NumPy."""
+        if self.done != done:
+            raise GradientError("a step's gradients can be asked for within the callback only")
+        ahead, run, values = self.ahead, self.trained, dict[str, Any]()
+        before = self.before(done)
+        X, y, weights = self.plan.batch(*self._placed(done - 1))
+        counters = [(layer, layer.step) for layer in self.random]
+        for layer in self.random:
+            layer.step = self.drawn[layer] + (done - 1) * self.calls.count(layer)
+
+        def objective(parameters: list[Any]) -> Any:
+            values.update(zip(self.names, parameters, strict=True))
+            with run.model.stepping({**before, **values}):
+                return ops.sum(run.objective(run.model(X), y, weights))
+
+        try:
+            with training(run.model):
+                slopes = value_and_grad(objective)([before[name] for name in self.names])[1]
+        finally:
+            for layer, counter in counters:
+                layer.step = counter
+            self.rewind(done)
+            self.ahead = ahead
+        return dict(zip(self.names, slopes, strict=True))
+
+    def _placed(self, at: int) -> tuple[int, int]:
+        """The epoch (from 1) and the place in it (from 0) of the step after `at` of them."""
+        epoch, place = divmod(at, self.plan.steps)
+        return epoch + 1, place
 
     def _give(self, mark: _Mark, count: int) -> int:
         """Note what the next steps read, and how many of them have a learning rate."""

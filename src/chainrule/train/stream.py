@@ -6,6 +6,7 @@ batch is copied to where the program reads, and the last, shorter one has a prog
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Generator
 from contextlib import closing
@@ -99,6 +100,7 @@ class NativeStream(Loop):
         super().__init__(**{name: getattr(loop, name) for name in Loop.__dataclass_fields__})
         self.threads = threads
         self.told = any(self.callbacks.methods.values())
+        self.each_step = bool(self.callbacks.methods["on_step"])
         self.programs: dict[tuple[Any, ...], tuple[Step, Plan]] = {}
         self.active: Step | None = None
         self._program(self.plan.batch(1, 0))  # what cannot be compiled is found now
@@ -131,8 +133,10 @@ class NativeStream(Loop):
         value = float(step.run(done, 1)[0])
         if not math.isfinite(value):
             return self._again(step, done, (X, y, weights))
-        if self.callbacks.methods["on_step"]:
+        if self.each_step:
             step.save_model()
+        elif self.told:
+            self.run.gradients = functools.partial(step.gradients_of, step.done)
         return value
 
     def went_wrong(self) -> bool:
@@ -165,6 +169,6 @@ class NativeStream(Loop):
             X, y, w = (None if part is None else np.array(part) for part in batch)
             plan = Plan(X, y, len(X), 1 << 62, False, self.plan.seed, w)  # type: ignore[arg-type]
             self.ready()
-            step = Step(self.run, plan, self.told, self.threads, self.history.steps)
+            step = Step(self.run, plan, self.each_step, self.threads, self.history.steps)
             self.programs[key] = step, plan
         return self.programs[key]

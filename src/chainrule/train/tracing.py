@@ -21,6 +21,7 @@ __all__ = [
     "keys_from",
     "plain",
     "same",
+    "training",
     "undisturbed",
 ]
 
@@ -56,6 +57,18 @@ def undisturbed(run: Run) -> Iterator[None]:
     finally:
         for module, settings in before:
             vars(module).update(settings)
+
+
+@contextmanager
+def training(model: Any) -> Iterator[None]:
+    """Within, training mode; each layer's own mode returns."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def same(one: Traced, other: Traced) -> bool:
