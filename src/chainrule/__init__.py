@@ -43,6 +43,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ChainruleError",
     "Checkpoint",
+    "Comparison",
     "CompileError",
     "DataError",
     "Derivation",

