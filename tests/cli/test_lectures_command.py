@@ -84,7 +84,7 @@ def test_of_many_elements_the_worst_is_shown(called: Callable[..., Result]) -> N
 
 
 def test_an_erratum_and_what_is_missing_are_said(called: Callable[..., Result]) -> None:
-    text = called("S28", "S25").stdout
+    text = called("S31", "S25").stdout
     assert "Not yet: " in text
     assert "Erratum: ∂E/∂z is −(d − z)" in text
     assert "2 systems: 1 passed, 1 not yet;" in text

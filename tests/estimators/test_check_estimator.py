@@ -36,8 +36,17 @@ def test_small_networks(model: Any) -> None:
     assert_passes(model)
 
 
+# Converged by L-BFGS, probabilities round to 1, which a check of scikit-learn's refuses: with its own
+# MLPClassifier(solver="lbfgs") too. So that one ends before.
+WHOLE = [
+    MLPClassifier(),
+    MLPRegressor(),
+    MLPClassifier(solver="lbfgs", max_iter=15),
+    MLPRegressor(solver="lbfgs"),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
-def test_the_defaults(kind: Any, solver: str) -> None:
-    assert_passes(kind(solver=solver))
+@pytest.mark.parametrize("model", WHOLE, ids=lambda m: f"{type(m).__name__}-{m.solver}")
+def test_the_defaults(model: Any) -> None:
+    assert_passes(model)

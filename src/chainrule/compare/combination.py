@@ -179,7 +179,7 @@ class Combination:
                 rates = getattr(made, "lr", None)
             else:
                 rates = {"sgd": 0.1, "adagrad": 0.03}.get(self.optimizer, 0.003)
-        given = tuple(rates) if isinstance(rates, Sequence) else (rates,)
+        given: tuple[Any, ...] = tuple(rates) if isinstance(rates, Sequence) else (rates,)
         if not given:
             raise DataError("lr is an empty list; give one learning rate or several")
         for rate in given:

@@ -65,6 +65,7 @@ class NativeLoop(Loop):
         self.each_step = bool(self.callbacks.methods["on_step"])
         self.step = Step(self.run, self.plan, self.each_step, threads=threads, done=done)
         self.told = any(self.callbacks.methods.values())
+        self.last_alone = False  # whether an epoch's last step is a slice of its own
         self.each_epoch = bool(self.callbacks.methods["on_epoch"]) or self.gauges.wanted
         self.looks = self.each_step or self.each_epoch
         self.diverged = False
@@ -96,8 +97,7 @@ class NativeLoop(Loop):
             count = min(pace.steps, longest, total - done)
             if self.each_epoch:
                 left = plan.steps - done % plan.steps
-                # The last step is a slice of its own, so that its gradients are found by one step.
-                count = min(count, left - 1 if self.told and left > 1 else left)
+                count = min(count, left - 1 if self.last_alone and left > 1 else left)
             if self.each_step or self.interrupt.asked:
                 count = 1
             with pace.timed(count):
@@ -107,13 +107,18 @@ class NativeLoop(Loop):
             if self.looks:
                 step.save_model()
             if self.told and not self.each_step:
-                self.run.gradients = functools.partial(step.gradients_of, done)
+                self.run.gradients = functools.partial(self._gradients, done)
             if stopped := self._looked(done):
                 return stopped
             self.keep()
             if self.looks:
                 step.refresh()
         return None
+
+    def _gradients(self, done: int) -> dict[str, Array]:
+        """The last step's gradients; who asks once will ask again, and then it is one step more."""
+        self.last_alone = True
+        return self.step.gradients_of(done)
 
     def ready(self) -> None:
         """Bring the run's own values up to date."""
