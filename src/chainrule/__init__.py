@@ -86,6 +86,7 @@ __all__ = [
     "open",
     "ops",
     "optim",
+    "plot",
     "registry",
     "runs",
     "tensor",
@@ -101,8 +102,8 @@ __all__ += list(registry)
 # Networks, training and the compiler are loaded when they are first asked for: who wants the
 # gradient of a NumPy function need not wait for them.
 _LATER = {
-    "Comparison": "compare",
     "Checkpoint": "train",
+    "Comparison": "compare",
     "Derivation": "derive",
     "Drawing": "draw",
     "Explanation": "explain",
@@ -123,6 +124,7 @@ _LATER = {
     "lr_find": "train",
     "nn": "",
     "optim": "nn",
+    "plot": "",
     "runs": "",
 }
 

@@ -36,8 +36,8 @@ def test_small_networks(model: Any) -> None:
     assert_passes(model)
 
 
-# Converged by L-BFGS, probabilities round to 1, which a check of scikit-learn's refuses: with its own
-# MLPClassifier(solver="lbfgs") too. So that one ends before.
+# Converged by L-BFGS, probabilities round to 1, which one check refuses: scikit-learn's own
+# MLPClassifier(solver="lbfgs") fails it too. So that one ends before.
 WHOLE = [
     MLPClassifier(),
     MLPRegressor(),

@@ -107,10 +107,10 @@ def _at(chunk: Chunk, place: int, row: int) -> tuple[str, str]:
 
 
 class Store:
-    """Rows of float64 written one block after the other: in memory, or in a file if large."""
+    """Rows of numbers written one block after the other: in memory, or in a file if large."""
 
-    def __init__(self, width: int) -> None:
-        self.width, self.rows = width, 0
+    def __init__(self, width: int, dtype: Any = np.float64) -> None:
+        self.width, self.rows, self.dtype = width, 0, np.dtype(dtype)
         self._file: Any = io.BytesIO()
         self._large = False
 
@@ -118,11 +118,15 @@ class Store:
         """Write some rows; DataError where the disk has no room for them."""
         self.rows += len(block)
         try:
-            if not self._large and self.rows * self.width * 8 > LARGE:
+            if not self._large and self.rows * self._row > LARGE:
                 self._move()
-            self._file.write(np.ascontiguousarray(block))
+            self._file.write(np.ascontiguousarray(block, self.dtype))
         except OSError as error:
             raise _no_room(error) from None
+
+    @property
+    def _row(self) -> int:
+        return self.width * self.dtype.itemsize
 
     def _move(self) -> None:
         """From memory to a file without a name, which goes when it is closed."""
@@ -133,11 +137,11 @@ class Store:
     def blocks(self) -> Iterator[Floats]:
         """The rows in order, some at a time."""
         self._file.seek(0)
-        size = max(1, READ // self.width) * self.width * 8
+        size = max(1, READ // self.width) * self._row
         while raw := self._file.read(size):
-            yield np.frombuffer(raw).reshape(-1, self.width)
+            yield np.frombuffer(raw, self.dtype).reshape(-1, self.width)
 
-    def array(self) -> Floats:
+    def array(self) -> Any:
         """All rows, (rows, width): an array, or a read-only memory map of the file.
 
         The file is gone when the array is.
@@ -145,9 +149,9 @@ class Store:
         shape = self.rows, self.width
         if self._large:
             self._file.flush()
-            array: Floats = np.memmap(self._file, np.float64, "r", shape=shape)
+            array: Any = np.memmap(self._file, self.dtype, "r", shape=shape)
         else:
-            array = np.frombuffer(bytearray(self._file.getbuffer())).reshape(shape)
+            array = np.frombuffer(bytearray(self._file.getbuffer()), self.dtype).reshape(shape)
         self.close()
         return array
 

@@ -11,13 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ModelFileError, ShapeError, unknown
 from .arrays import check_features
+from .mapped import BLOCK, blocks, columns
 
 __all__ = ["Impute", "Standardizer"]
 
 Floats = NDArray[np.float64]
 Impute = Literal["mean", "median"]
-
-BLOCK = 2**21  # numbers looked at together, so that a memory-mapped table stays on its disk
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +129,6 @@ class _Rows:
         large = isinstance(X, np.ndarray) and X.ndim == 2 and X.size > BLOCK
         self._gaps = gaps
         self._X: Any = X if large else self._checked(X)
-        self._size = max(1, BLOCK // self._X.shape[1]) if large else len(self._X)
         self._large = large
 
     def _checked(self, X: object) -> Floats:
@@ -141,13 +139,14 @@ class _Rows:
         return array
 
     def __iter__(self) -> Iterator[Floats]:
-        for start in range(0, len(self._X), self._size):
-            part = self._X[start : start + self._size]
-            yield self._checked(part) if self._large else part
+        if not self._large:
+            yield self._X
+            return
+        for part in blocks(self._X):
+            yield self._checked(part)
 
     def medians(self) -> Floats:
-        columns = range(self._X.shape[1])
-        return np.array([_median(self._X[:, column]) for column in columns])
+        return np.array([_median(column) for column in columns(self._X)])
 
 
 def _median(column: Floats) -> float:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import quoted
-from .cells import MISSING, Floats
+from .cells import MISSING
+from .mapped import blocks
 
 if TYPE_CHECKING:
     from .table import Table
 
 __all__ = ["ColumnSummary", "Imbalance", "TableSummary", "digest", "imbalance", "summary"]
 
-BLOCK = 2**20  # numbers looked at together
 SMALL_SHARE = 0.1  # of the largest class: below, a class is small
 SHOWN = 5  # categories
 
@@ -89,7 +88,7 @@ def summary(table: Table) -> TableSummary:
     """The columns of a table and its target, in one pass over the rows."""
     known = np.zeros(table.schema.width, np.int64)
     total, low, high = (np.full(table.schema.width, start) for start in (0.0, np.inf, -np.inf))
-    for block in _blocks(table.features):
+    for block in blocks(table.features):
         known += (~np.isnan(block)).sum(axis=0)
         total += np.nansum(block, axis=0)
         low = np.fmin(low, np.fmin.reduce(block, axis=0))
@@ -147,13 +146,7 @@ def digest(table: Table) -> str:
     found = hashlib.blake2b(digest_size=16)
     found.update(json.dumps(table.schema.to_json(), sort_keys=True).encode())
     found.update(f"{table.features.shape} {table.target.dtype.str}".encode())
-    for block in _blocks(table.features):
+    for block in blocks(table.features):
         found.update(np.ascontiguousarray(block).data)
     found.update(np.ascontiguousarray(table.target).data)
     return found.hexdigest()
-
-
-def _blocks(features: Floats) -> Iterator[Floats]:
-    size = max(1, BLOCK // features.shape[1])
-    for start in range(0, len(features), size):
-        yield np.asarray(features[start : start + size])
