@@ -191,6 +191,8 @@ class Frame:
         self.words = (ctypes.c_int64 * (POINTERS + words)).from_address(self.address)
         self.context_ = ctypes.c_void_p(self.address)
         self.context[ARENA] = self.arena.ctypes.data
+        self._views: dict[int, Array] = {}  # by the number of the array's record
+        self._viewed: list[Any] = []
         self.context[COUNT] = 1
         for made in plans:
             for array in made.arrays:
@@ -199,6 +201,13 @@ class Frame:
 
     def _view(self, array: Any) -> np.ndarray[Any, Any]:
         """An array of the arena in its own strides; one in panels as (panel, row, column)."""
+        found = self._views.get(id(array))
+        if found is None:
+            found = self._views[id(array)] = self._made_view(array)
+            self._viewed.append(array)  # so that no other array gets its number
+        return found
+
+    def _made_view(self, array: Any) -> np.ndarray[Any, Any]:
         item = array.dtype.itemsize
         flat = self.arena[array.offset : array.offset + array.bytes].view(array.dtype)
         column, width = array.panels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import queue
 import threading
@@ -15,15 +14,16 @@ import numpy as np
 from ..errors import DataError, quoted
 from ..nn.base import count
 from .arrays import check_features
+from . import mapped
 from .table import Table, read_table
 
 __all__ = ["Batches"]
 
 Array = np.ndarray[Any, Any]
-Batch = tuple[Array, Array]
+Batch = tuple[Array, ...]  # X, y, and a weight a row where there are weights
 
 WINDOW = 4096  # rows of a stream that are shuffled together, at least
-TOUCHED = 64 * 2**20  # bytes read of a memory map before its pages are given back
+AHEAD = 2**22  # bytes of arrays or tables that are read together
 PATIENCE = 5.0  # seconds to wait for a thread whose source is busy
 
 
@@ -33,7 +33,8 @@ class Batches:
     `source` is one of
 
     - a pair (X, y) of arrays, such as `np.memmap`, or a `Table`: epoch e = 1, 2, … visits
-      `np.random.default_rng([seed, 10000 + e]).permutation(n)`, as `fit` on arrays does;
+      `np.random.default_rng([seed, 10000 + e]).permutation(n)`, as `fit` on arrays does, and the
+      natural order where one batch holds all rows;
     - a path, with `target` and whatever else `read_table` takes: text is read once, into a
       temporary file of numbers if it is large, which goes with this object;
     - a function that returns an iterator of (X, y) blocks of any length, or an object that can
@@ -41,9 +42,11 @@ class Batches:
       are shuffled among the next max(4096, 8·batch_size).
 
     X becomes `dtype`, labels int64, other targets `dtype`; a table's numbers get shape (rows, 1).
-    `prepare`, as a `Standardizer`, is applied to each X first. `prefetch` batches are made ahead by
-    a thread, which ends when its reader does; 0 makes them in turn. The same seed and epoch give
-    the same batches. `rows` is their number, or None for a stream.
+    `prepare`, as a `Standardizer`, is applied first, to the rows of one or more batches together.
+    With `sample_weight`, (n,), of arrays or a table, batches are (X, y, w); rows of weight 0 are
+    left out. `prefetch` batches or more are made ahead by a thread, which ends when its reader
+    does; 0 makes them in turn. The same seed and epoch give the same batches. `rows` is their
+    number, or None for a stream.
 
     DataError names the block that is none, or has another width, NaN or infinity, or says that
     there are no rows; what the source raises is passed on.
@@ -64,6 +67,7 @@ class Batches:
         prefetch: int = 2,
         prepare: Callable[[Any], Any] | None = None,
         dtype: Any = np.float32,
+        sample_weight: Any = None,
         target: str | None = None,
         **reading: Any,
     ) -> None:
@@ -77,6 +81,8 @@ class Batches:
             raise DataError("target and how to read are for a path; give a Table, or leave it out")
         self.table = source if isinstance(source, Table) else None
         self._rows = _rows_of(source)
+        if sample_weight is not None:
+            self._rows.weigh(np.asarray(sample_weight))
         self._first: Batch | None = None
 
     @property
@@ -96,8 +102,7 @@ class Batches:
                 block = next(blocks, None)
             if block is None:
                 raise _nothing()
-            X, y = (part[: self.batch_size] for part in block)
-            self._first = self._made(X, y)
+            self._first = self._made(*(part[: self.batch_size] for part in block))
         return self._first
 
     def epoch(self, epoch: int) -> Generator[Batch, None, None]:
@@ -108,8 +113,8 @@ class Batches:
         [0, 1, 2, 3, 4, 5]
         """
         count("epoch", epoch)
-        made = self._batches(epoch)
-        return _ahead(made, self.prefetch) if self.prefetch else made
+        blocks = self._blocks(epoch)
+        return self._cut(_ahead(blocks, self._depth) if self.prefetch else blocks)
 
     def __iter__(self) -> Iterator[Batch]:
         return self.epoch(1)
@@ -118,17 +123,30 @@ class Batches:
         rows = "?" if self.rows is None else self.rows
         return f"Batches({rows} rows, batch_size={self.batch_size}, seed={self.seed})"
 
-    def _batches(self, epoch: int) -> Generator[Batch, None, None]:
+    @property
+    def _depth(self) -> int:
+        """How many blocks hold the batches that shall be ready."""
+        return -(-self.prefetch * self.batch_size // self._rows.together(self.batch_size))
+
+    def _cut(self, blocks: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+        """The batches of blocks, of which each but the last holds whole batches."""
+        size = self.batch_size
+        with closing(blocks):
+            for block in blocks:
+                for start in range(0, len(block[0]), size):
+                    yield tuple([part[start : start + size] for part in block])
+
+    def _blocks(self, epoch: int) -> Generator[Batch, None, None]:
         rng = np.random.default_rng([self.seed, 10_000 + epoch]) if self.shuffle else None
         empty = True
         with closing(self._rows.blocks(self.batch_size, rng)) as blocks:
-            for X, y in blocks:
+            for block in blocks:
                 empty = False
-                yield self._made(X, y)
+                yield self._made(*block)
         if empty:
             raise _nothing()
 
-    def _made(self, X: Array, y: Array) -> Batch:
+    def _made(self, X: Array, y: Array, *weights: Array) -> Batch:
         if self.prepare is not None:
             X = self.prepare(X)
         with np.errstate(over="ignore"):
@@ -140,7 +158,8 @@ class Batches:
                 f"y has dtype {y.dtype}; give numbers, or labels from 0:"
                 " classes, y = np.unique(y, return_inverse=True)"
             )
-        return X, y.astype(np.int64 if y.dtype.kind in "iub" else self.dtype, copy=False)
+        y = y.astype(np.int64 if y.dtype.kind in "iub" else self.dtype, copy=False)
+        return X, y, *weights
 
 
 def _nothing() -> DataError:
@@ -152,44 +171,50 @@ class _Indexed:
 
     def __init__(self, X: Any, y: Any) -> None:
         self.X, self.y = X, y
-        self.rows: int | None = len(X)
+        self.weights: Any = None
+        self.chosen: Any = None  # the rows to visit, where they are not all
         if X.ndim != 2 or y.ndim == 0 or len(X) != len(y):
             raise DataError(
                 f"X has shape {X.shape}, y has shape {y.shape}; "
                 "give X of shape (rows, columns) and one target for each row"
             )
 
+    @property
+    def rows(self) -> int | None:
+        """How many are visited."""
+        return len(self.X if self.chosen is None else self.chosen)
+
+    def weigh(self, weights: Array) -> None:
+        """Let each row have a weight; one of 0 says nothing, and a batch of them has no mean."""
+        if weights.shape != (len(self.X),):
+            raise DataError(
+                f"sample_weight has shape {weights.shape}, expected ({len(self.X)},):"
+                " one weight for each row"
+            )
+        self.weights = weights
+        if not weights.all():
+            self.chosen = np.flatnonzero(weights)
+
+    def together(self, size: int) -> int:
+        """The rows that are read together: whole batches."""
+        return size * max(1, AHEAD // max(1, size * self.X[:1].nbytes))
+
     def blocks(
         self, size: int, rng: np.random.Generator | None
-    ) -> Generator[tuple[Array, Array], None, None]:
-        visit = None if rng is None else rng.permutation(len(self.X))
-        touched = 0
-        for start in range(0, len(self.X), size):
-            if visit is None:
-                X, y = (np.array(part[start : start + size]) for part in (self.X, self.y))
-            else:
-                X, y = _picked(self.X, self.y, visit[start : start + size])
-            touched += len(X) * max(mmap.PAGESIZE, X[:1].nbytes) if visit is not None else X.nbytes
-            if touched > TOUCHED:
-                touched = 0
-                _give_back(self.X)
-            yield X, y
-
-
-def _picked(X: Any, y: Any, rows: Any) -> tuple[Array, Array]:
-    """Those rows in that order, read in the order of the file."""
-    order = np.argsort(rows)
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    return np.asarray(X[rows[order]])[back], np.asarray(y[rows])
-
-
-def _give_back(array: Any) -> None:
-    """Tell the system that the pages of a read-only memory map need not stay in memory."""
-    mapped = getattr(array, "_mmap", None)
-    if mapped is not None and getattr(array, "mode", "") == "r" and hasattr(mapped, "madvise"):
-        with suppress(OSError, ValueError):
-            mapped.madvise(mmap.MADV_DONTNEED)
+    ) -> Generator[tuple[Array, ...], None, None]:
+        """Whole batches in the order of the generator, or in the natural one."""
+        parts = [part for part in (self.X, self.y, self.weights) if part is not None]
+        count, several = self.rows or 0, self.together(size)
+        visit = None if rng is None or size >= count else rng.permutation(count)
+        if visit is None and self.chosen is None:
+            together = zip(*(mapped.blocks(part, several) for part in parts), strict=True)
+            yield from (tuple(np.array(part) for part in block) for block in together)
+            return
+        visit = np.arange(count) if visit is None else visit
+        for start in range(0, count, several):
+            rows = visit[start : start + several]
+            rows = rows if self.chosen is None else self.chosen[rows]
+            yield tuple(mapped.gather(part, rows) for part in parts)
 
 
 class _Stream:
@@ -202,15 +227,26 @@ class _Stream:
         if isinstance(source, (list, tuple)):
             self.rows = sum(len(_block(block, k)[0]) for k, block in enumerate(source))
 
+    def weigh(self, weights: Array) -> None:
+        """Refuse weights of rows that are not known by number."""
+        raise DataError("sample_weight is for arrays and tables; leave it out")
+
+    def together(self, size: int) -> int:
+        """The rows of a block, at least."""
+        return size
+
     def blocks(
         self, size: int, rng: np.random.Generator | None
-    ) -> Generator[tuple[Array, Array], None, None]:
-        """Exactly `size` rows at a time, shuffled within a window where there is a generator."""
+    ) -> Generator[tuple[Array, ...], None, None]:
+        """Whole batches, shuffled within a window where there is a generator."""
         window = size if rng is None else size * -(-max(WINDOW, 8 * size) // size)
         for X, y in _regrouped(self._source(rng), window):
-            visit = np.arange(len(X)) if rng is None else rng.permutation(len(X))
-            for start in range(0, len(X), size):
-                rows = visit[start : start + size]
+            if rng is None:
+                yield X, y
+                continue
+            visit, several = rng.permutation(len(X)), size * max(1, WINDOW // 8 // size)
+            for start in range(0, len(X), several):
+                rows = visit[start : start + several]
                 yield X[rows], y[rows]
 
     def _source(self, rng: np.random.Generator | None) -> Iterator[tuple[Array, Array]]:
@@ -286,12 +322,12 @@ def _arrays(pair: Sequence[Any]) -> bool:
     return isinstance(pair[0], np.ndarray) or (isinstance(pair, tuple) and not blocks)
 
 
-def _ahead(batches: Generator[Batch, None, None], depth: int) -> Generator[Batch, None, None]:
-    """The same batches, made by a thread that is at most `depth` ahead and ends with its reader."""
+def _ahead(blocks: Generator[Batch, None, None], depth: int) -> Generator[Batch, None, None]:
+    """The same blocks, made by a thread that is at most `depth` ahead and ends with its reader."""
     ready: queue.Queue[Any] = queue.Queue(depth)
     stopped = threading.Event()
     thread = threading.Thread(
-        target=_make, args=(batches, ready, stopped), name="chainrule-batches", daemon=True
+        target=_make, args=(blocks, ready, stopped), name="chainrule-batches", daemon=True
     )
     thread.start()
     try:
@@ -308,9 +344,9 @@ def _ahead(batches: Generator[Batch, None, None], depth: int) -> Generator[Batch
 
 
 def _make(
-    batches: Generator[Batch, None, None], ready: queue.Queue[Any], stopped: threading.Event
+    blocks: Generator[Batch, None, None], ready: queue.Queue[Any], stopped: threading.Event
 ) -> None:
-    """Fill the queue until the batches end or nobody reads them."""
+    """Fill the queue until the blocks end or nobody reads them."""
 
     def put(kind: str, value: Any = None) -> bool:
         while not stopped.is_set():
@@ -320,9 +356,9 @@ def _make(
         return False
 
     try:
-        with closing(batches):
-            for batch in batches:
-                if not put("batch", batch):
+        with closing(blocks):
+            for block in blocks:
+                if not put("block", block):
                     return
         put("end")
     except BaseException as error:  # whatever it is, the reader raises it

@@ -230,6 +230,13 @@ class Settings:
     threads: int | None = _setting(
         None, "Cores to use; they change no bit. Default: all.", int, low=1
     )
+    stream: str = _setting(
+        "auto",
+        "on: read the rows from their file again in each epoch, so that memory need not hold them;"
+        " off; or auto: where the table has more than 32 MiB of numbers.",
+        str,
+        names=("auto", "on", "off"),
+    )
     checkpoint_every: float = _setting(
         10.0, "Seconds between two checkpoints in the run folder.", float, low=0
     )

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..data import BUNDLED, Standardizer, Table, load_dataset, read_table, split
+from ..data import BUNDLED, Batches, Standardizer, Table, load_dataset, read_table, split
+from ..data.mapped import blocks, is_mapped, kept
 from ..errors import DataError
 from ..train import History, fit
 from ..train.progress import Several, Silent
@@ -115,8 +116,9 @@ def train_table(
 ) -> Trained:
     """Train a network on a table, holding out a part of the rows to score it on.
 
-    Features are standardised with the training rows' mean and deviation, a regression target too.
-    With a `folder` the run is kept there while it lasts: settings, checkpoints, history, and at the
+    Features are standardised with the training rows' mean and deviation, a regression target too:
+    all at once, or in `Batches` where the settings `stream` them, which a table in a file asks for.
+    Both visit the same rows in the same order. With a `folder` the run is kept there while it lasts: settings, checkpoints, history, and at the
     end the model and a report. `resume` goes on with what is there as if it had never stopped, to
     the bit; a run that was killed before its first checkpoint begins afresh. What cannot be written
     at the end, as where the disk is full, is told by `Trained.unsaved`, and the network is there.
@@ -156,6 +158,8 @@ class _Job:
         share = settings.resolved(rest.rows, table.task).validation
         train, validation = split(rest, share, settings.seed) if share else (rest, None)
         settings = settings.resolved(train.rows, table.task)
+        streams = _streams(settings, table)
+        settings = dataclasses.replace(settings, stream="on" if streams else "off")
         _demand_fitting(settings, table, validation)
         made = cls(table, settings, train, held_out, validation, _untrained(train, settings))
         if settings.lr == "find":
@@ -184,21 +188,38 @@ class _Job:
 
     def arguments(self) -> dict[str, Any]:
         """What `fit` is given of the rows, the loss and the batches."""
-        scaled, found = self.predictor.standardizer, {}
-        if self.validation is not None:
-            held = scaled(self.validation.features), self.targets(self.validation)
-            weights = self.weights(self.validation)
-            found["validation_data"] = held if weights is None else (*held, weights)
-        return {
-            "X": scaled(self.train.features),
-            "y": self.targets(self.train),
+        given = {
             "loss": parts.loss(self.settings),
             "batch_size": self.settings.batch_size,
             "seed": self.settings.seed,
-            "sample_weight": self.weights(self.train),
             "threads": self.settings.threads,
-            **found,
         }
+        if self.validation is not None:
+            held = self.scaled(self.validation), self.targets(self.validation)
+            weights = self.weights(self.validation)
+            given["validation_data"] = held if weights is None else (*held, weights)
+        if self.settings.stream == "on":
+            return {**given, "X": self.batches()}
+        rows = {"X": self.scaled(self.train), "y": self.targets(self.train)}
+        return {**given, **rows, "sample_weight": self.weights(self.train)}
+
+    def scaled(self, part: Table) -> Any:
+        """The standardised features; of a table in a file in another one."""
+        scaled, dtype = self.predictor.standardizer, self.predictor.model.dtype
+        if not is_mapped(part.features):
+            return scaled(part.features)
+        return kept(map(scaled, blocks(part.features)), part.features.shape[1], dtype)
+
+    def batches(self) -> Batches:
+        """The training rows, standardised as they are read."""
+        return Batches(
+            (self.train.features, self.targets(self.train)),
+            self.settings.batch_size,
+            seed=self.settings.seed,
+            prepare=self.predictor.standardizer,
+            dtype=self.predictor.model.dtype,
+            sample_weight=self.weights(self.train),
+        )
 
     def found_rate(self) -> float:
         """The learning rate that a short trial on a copy of the network suggests."""
@@ -207,7 +228,7 @@ class _Job:
         trial = parts.optimizer(dataclasses.replace(self.settings, lr=1e-3, schedule="constant"), 1)
         given = self.arguments()
         model = _untrained(self.train, self.settings).model
-        names = ("X", "y", "loss", "batch_size", "seed")
+        names = given.keys() & {"X", "y", "loss", "batch_size", "seed"}
         found = lr_find(model, **{name: given[name] for name in names}, optimizer=trial)
         if found.suggestion is None:
             raise DataError(f"a trial found {found}; give a learning rate, as lr = 0.003")
@@ -271,6 +292,15 @@ def _board(folder: str, watch: Any) -> Any:
     from .tensorboard import TensorBoard
 
     return TensorBoard(os.path.join(folder, "tensorboard"), watch)
+
+
+def _streams(settings: Settings, table: Table) -> bool:
+    """Whether the training rows are read in batches."""
+    if settings.optimizer == "lbfgs":
+        if settings.stream == "on":
+            raise DataError("lbfgs needs all rows at once; leave out the setting stream")
+        return False
+    return settings.stream == "on" or (settings.stream == "auto" and is_mapped(table.features))
 
 
 def _demand_fitting(settings: Settings, table: Table, validation: Table | None) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Schema, Standardizer, Table
+from ..data.mapped import blocks
 from ..errors import ModelFileError
 from ..nn import Sequential
 from ..ops import gates
@@ -18,6 +19,8 @@ from ..ops import gates
 __all__ = ["Floats", "Predictor", "Score", "scored"]
 
 Floats = NDArray[np.floating[Any]]
+
+CHUNK = 8192  # rows that are answered together
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,9 @@ class Predictor:
 
     def scores(self, features: Floats) -> Floats:
         """Class probabilities, or values in the target's units; in chunks, to save memory."""
-        raw = self.model.predict(self.standardizer(features), batch_size=8192)
+        large = isinstance(features, np.ndarray) and len(features) > CHUNK
+        parts = blocks(features, CHUNK) if large else [features]
+        raw = np.concatenate([self.model.predict(self.standardizer(part)) for part in parts])
         if self.schema.classes is not None:
             logits = raw.astype(np.float64)
             if logits.shape[1] == 1:  # one logit for two classes

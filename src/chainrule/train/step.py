@@ -85,6 +85,7 @@ class Step:
     # -- tracing -------------------------------------------------------------------------------
 
     def _build(self) -> None:
+        self.modules = list(self.trained.model.modules())
         with undisturbed(self.trained):
             self._trace()
         self.settings = self._settings()
@@ -405,7 +406,8 @@ class Step:
         """What tells whether the run holds the values that it was given."""
         run = self.trained
         held: dict[str, Any] = {name: id(p.value) for name, p in run.parameters.items()}
-        held.update((name, id(value)) for name, value in run.model.named_buffers())
+        if self.buffers:
+            held.update((name, id(value)) for name, value in run.model.named_buffers())
         for k, layer in enumerate(self.random):
             held[f"dropout {k}"] = layer.seed, layer.number, layer.step
         return held
@@ -415,4 +417,4 @@ class Step:
         own = dict(vars(self.trained.optimizer))
         lr = own.get("lr")
         own["lr"] = lr if is_ours(lr) else callable(lr)
-        return own, [plain(module) for module in self.trained.model.modules()]
+        return own, [plain(module) for module in self.modules]
