@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +126,28 @@ def test_a_run_stopped_several_times_goes_on_to_the_bit(tmp_path_factory, stops)
     assert memory.seen == whole.seen
     assert (memory.total == whole.total).all()
     assert memory.best == whole.best
+
+
+@pytest.mark.parametrize("rows", [101, 16], ids=["batches", "whole"])
+def test_epochs_that_ended_within_a_slice_are_entered(tmp_path, rows):
+    """Many epochs run in one call of machine code, and Ctrl-C comes during it."""
+    data = {"X": X[:rows], "y": Y[:rows], "sample_weight": None, "measured": False}
+
+    def press():
+        while not any(tmp_path.glob("checkpoint*")):  # after the first slice
+            time.sleep(0.01)
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    first = train(checkpoint=Checkpoint(tmp_path, every=0), epochs=10**6, **data)[1]
+    presser.join()
+    assert first.stopped == "interrupted"
+    per_epoch = -(-rows // 16)
+    assert first.epochs == first.steps // per_epoch > 8
+    more = {"epochs": first.epochs + 3, **data}
+    assert_same(train(**more), train(checkpoint=tmp_path, resume=True, **more))
 
 
 def test_a_finished_run_is_only_read(tmp_path):

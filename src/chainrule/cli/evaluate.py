@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import DataError, quoted
 from .predict import source
-from .terminal import confusion_table, console, counted, number, plain_json, table
+from .terminal import confusion_table, console, counted, known, named, number, plain_json, table
 
 
 @click.command()
@@ -77,7 +77,8 @@ def _report(predictor: Any, found: Any) -> None:
     rows = counted(score.rows, "row")
     if not found.classes:
         span = f"95% interval {number(found.low, 4)} to {number(found.high, 4)}"
-        out.print(f"R² {score.value:.4f} on {rows} ({span})", highlight=False)
+        span = span if math.isfinite(found.low) else "it needs rows whose target differs"
+        out.print(f"R² {known(score.value)} on {rows} ({span})", highlight=False)
         error, mae = number(score.error, 4), number(found.mae, 4)
         out.print(f"error ±{error} (RMSE), {mae} (mean absolute)", highlight=False)
         return
@@ -90,7 +91,7 @@ def _report(predictor: Any, found: Any) -> None:
         column.justify = "right"
     for one in found.classes:
         shares = [_share(value) for value in (one.precision, one.recall, one.f1)]
-        by_class.add_row(one.name, *shares, str(one.rows))
+        by_class.add_row(named(one.name), *shares, str(one.rows))
     out.print(by_class)
     counts = confusion_table(predictor.schema.classes, score.confusion)
     if counts is not None:

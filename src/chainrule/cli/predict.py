@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, cast
 
@@ -68,7 +69,8 @@ def predict(
     records = (record for scores in parts for record in _records(predictor, scores, proba))
     texts = _json(records) if as_json else _lines(records) if as_lines else _csv(records)
     if output is None:
-        _write(texts, lambda text: click.echo(text, nl=False))
+        shown = on_screen if sys.stdout.isatty() else str
+        _write(texts, lambda text: click.echo(shown(text), nl=False))
     else:
         with growing(output) as write:
             _write(texts, write)
@@ -106,6 +108,11 @@ class _Stream:
         if line.endswith(b"\n") or len(line) >= size:
             return line
         return line + self.rest.readline(size - len(line))
+
+
+def on_screen(text: str) -> str:
+    """The text without what would steer a terminal; lines and tabs stay."""
+    return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
 
 
 def _write(texts: Iterator[str], write: Callable[[str], None]) -> None:

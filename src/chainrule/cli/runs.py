@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 
-from ..draw.face import clean
 from ..runs.listing import SORTS, Listed, differences, is_run, listing, named, sort
 from .output import demand_place, write_text
-from .terminal import console, counted, number, plain_json, spark, table
+from .terminal import console, counted, named as _plain, number, plain_json, spark, table
 
 WIDE = 32  # of a curve
 
@@ -108,7 +107,8 @@ def _print_compared(found: Sequence[Listed]) -> None:
     for name, row in facts.items():
         shown.add_row(name, *row)
     for name, row in differences(found).items():
-        shown.add_row(_plain(name), *map(_value, row))
+        if name not in facts:
+            shown.add_row(_plain(name), *map(_value, row))
     out = console()
     out.print(shown)
     _print_curves(found, out)
@@ -177,7 +177,3 @@ def _value(value: Any) -> str:
         return "yes" if value else "no"
     return _plain(", ".join(map(str, value)) if isinstance(value, list) else str(value))
 
-
-def _plain(text: object, most: int = 40) -> str:
-    """A name from a file as a terminal may show it."""
-    return clean(text, most)

@@ -12,6 +12,9 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from ..draw.face import clean
 
 
 def console() -> Console:
@@ -22,17 +25,33 @@ def console() -> Console:
 
 
 def table(*columns: str, title: str) -> Table:
-    """A table without vertical rules; numbers are aligned by the caller's columns."""
-    made = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    """A table without vertical rules; numbers are aligned by the caller's columns.
+
+    Its words are shown as they are: brackets and colons mean nothing in them.
+    """
+    made = _Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(Text(column), overflow="fold")
     return made
+
+
+class _Table(Table):
+    """A table whose cells are no markup."""
+
+    def add_row(self, *cells: Any, **more: Any) -> None:
+        super().add_row(*(Text(c) if isinstance(c, str) else c for c in cells), **more)
+
+
+def named(text: object, most: int = 40) -> str:
+    """A name from a file as a terminal may show it: on one line, harmless, not too long."""
+    return clean(text, most)
 
 
 def confusion_table(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> Table | None:
     """The true class by row, the predicted by column; not for more classes than fit a screen."""
     if len(classes) > 12:
         return None
+    classes = [named(name) for name in classes]
     counts = table("true ╲ predicted", *classes, title="")
     counts.show_edge = False
     for column in counts.columns[1:]:
@@ -59,6 +78,15 @@ def number(value: Any, digits: int = 9) -> str:
             formatter={"float_kind": lambda x: f"{x:.{digits}g}"},
         ).replace("\n", "")
     return f"array {array.shape}"
+
+
+def known(value: float, digits: int = 4) -> str:
+    """A score with so many decimals, or that it is unknown.
+
+    >>> known(0.75), known(float("nan"))
+    ('0.7500', 'unknown')
+    """
+    return f"{value:.{digits}f}" if math.isfinite(value) else "unknown"
 
 
 def counted(count: int, what: str) -> str:

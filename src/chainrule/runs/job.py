@@ -117,8 +117,10 @@ def train_table(
     """Train a network on a table, holding out a part of the rows to score it on.
 
     Features are standardised with the training rows' mean and deviation, a regression target too:
-    all at once, or in `Batches` where the settings `stream` them, which a table in a file asks for.
-    Both visit the same rows in the same order. With a `folder` the run is kept there while it lasts: settings, checkpoints, history, and at the
+    all at once, or in `Batches` where the settings `stream` them, as they do for a table in a file.
+    Both visit the same rows in the same order.
+
+    With a `folder` the run is kept there while it lasts: settings, checkpoints, history, and at the
     end the model and a report. `resume` goes on with what is there as if it had never stopped, to
     the bit; a run that was killed before its first checkpoint begins afresh. What cannot be written
     at the end, as where the disk is full, is told by `Trained.unsaved`, and the network is there.

@@ -139,6 +139,8 @@ class NativeLoop(Loop):
             stopped = "interrupted"
         if stopped or (self.each_step and not place):
             self._demand_finite(done)
+        if stopped == "interrupted":
+            self._count(done)  # the epochs that ended before it
         if stopped:
             return stopped
         self._count(done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,9 +11,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Facts"]
+from ...data.mapped import blocks
+
+__all__ = ["Facts", "Measures"]
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Of each feature, over the rows in which it is known: their number, sum and range."""
+
+    known: NDArray[np.int64]
+    total: Floats
+    low: Floats
+    high: Floats
+
+    @property
+    def mean(self) -> Floats:
+        """The mean; 0 where it is never known."""
+        return np.asarray(self.total / np.maximum(self.known, 1), np.float64)
 
 
 @dataclass
@@ -110,12 +128,28 @@ class Facts:
     @cached_property
     def _usual(self) -> tuple[Floats, Floats]:
         """Mean and deviation of each feature over the training rows in which it is known."""
-        known = np.asarray(self.trained.train.features, np.float64)
-        there = np.isfinite(known)
-        count = np.maximum(there.sum(axis=0), 1)
-        mean = np.where(there, known, 0).sum(axis=0) / count
-        square = np.where(there, known - mean, 0.0) ** 2
-        return mean, np.sqrt(square.sum(axis=0) / count)
+        mean, square = self.measures.mean, np.zeros(self.schema.width)
+        for part in self.blocks():
+            square += (np.where(np.isfinite(part), part - mean, 0.0) ** 2).sum(axis=0)
+        return mean, np.sqrt(square / np.maximum(self.measures.known, 1))
+
+    def blocks(self) -> Iterator[Floats]:
+        """The training rows' features, some at a time: they may be more than memory holds."""
+        return (np.asarray(part, np.float64) for part in blocks(self.trained.train.features))
+
+    @cached_property
+    def measures(self) -> Measures:
+        """What the training rows' features are between."""
+        width = self.schema.width
+        known, total = np.zeros(width, np.int64), np.zeros(width)
+        low, high = np.full(width, np.inf), np.full(width, -np.inf)
+        for part in self.blocks():
+            there = np.isfinite(part)
+            known += there.sum(axis=0)
+            total += np.where(there, part, 0.0).sum(axis=0)
+            low = np.minimum(low, np.where(there, part, np.inf).min(axis=0))
+            high = np.maximum(high, np.where(there, part, -np.inf).max(axis=0))
+        return Measures(known, total, low, high)
 
     @cached_property
     def flags(self) -> NDArray[np.bool_]:
@@ -130,9 +164,9 @@ class Facts:
         They are taken for pictures where a square number of number columns, 16 or more, have names
         that differ in their digits alone, and no value is negative.
         """
-        schema, features = self.schema, np.asarray(self.trained.train.features)
-        side = math.isqrt(features.shape[1])
+        schema = self.schema
+        side = math.isqrt(schema.width)
         names = {"".join(c for c in str(n) if not c.isdigit()) for n in schema.feature_names}
         numbers = all(getattr(c, "kind", "") == "number" for c in schema.columns)
-        alike = side >= 4 and side * side == features.shape[1] and len(names) == 1
-        return side if alike and numbers and features.min(initial=0) >= 0 else 0
+        alike = side >= 4 and side * side == schema.width and len(names) == 1
+        return side if alike and numbers and self.measures.low.min() >= 0 else 0

@@ -92,7 +92,7 @@ def _thumbnail(facts: Facts, row: int) -> str:
     if not side:
         return ""
     values = np.asarray(facts.held_out.features[row], np.float64).reshape(side, side)
-    largest = float(np.max(facts.trained.train.features)) or 1.0
+    largest = float(facts.measures.high.max()) or 1.0
     cell = max(2, 96 // side)
     shades: dict[int, list[str]] = {}
     for y, x in np.ndindex(side, side):
@@ -149,10 +149,10 @@ def _balance(facts: Facts) -> str:
 
 def _columns(facts: Facts) -> str:
     columns = list(facts.schema.columns)
-    features = np.asarray(facts.trained.train.features, np.float64)
     starts = np.concatenate([[0], np.cumsum([column.width for column in columns])])
+    counts = _histograms(facts)
     rows = [
-        _column(column, features[:, a:b])
+        _column(facts, column, slice(a, b), counts[a])
         for column, a, b in zip(columns[:MOST], starts[:-1], starts[1:], strict=False)
     ]
     heads = ("column", "kind", "missing", "least", "mean", "greatest", "distribution")
@@ -166,20 +166,20 @@ def _columns(facts: Facts) -> str:
     return f"{shown}<details><summary>{count}</summary>{rest}{note}</details>"
 
 
-def _column(column: Any, part: Floats) -> str:
-    name = escape(column.name)
-    number = column.kind == "number"
-    missing = _missing(column, part)
-    if number:
-        finite = part[np.isfinite(part[:, 0]), 0]
-        ends = [finite.min(), finite.mean(), finite.max()] if finite.size else []
+def _column(facts: Facts, column: Any, place: slice, counts: Floats) -> str:
+    name, measures = escape(column.name), facts.measures
+    missing = _missing(facts, column, place)
+    if column.kind == "number":
+        at = place.start
+        ends = (measures.low[at], measures.mean[at], measures.high[at])
         cells = "".join(f'<td class="number">{escape(short(float(v)))}</td>' for v in ends)
-        cells = cells or "<td>–</td>" * 3
-        counts, told = _counts(finite), f"{name}: {BINS} equal parts of its range"
+        cells = cells if measures.known[at] else "<td>–</td>" * 3
+        counts = counts[:1] if ends[0] == ends[2] else counts
+        told = f"{name}: {BINS} equal parts of its range"
     else:
-        counts = part.sum(axis=0)
+        counts = measures.total[place]
         commonest = column.categories[int(np.argmax(counts))] if counts.size else ""
-        content = f"{words.counted(part.shape[1], 'category')}, most often {commonest}"
+        content = f"{words.counted(counts.size, 'category')}, most often {commonest}"
         cells, told = f'<td colspan="3">{escape(content)}</td>', f"{name}: rows of each category"
     return (
         f'<tr><th scope="row">{name}</th><td>{escape(column.kind)}</td>'
@@ -187,23 +187,31 @@ def _column(column: Any, part: Floats) -> str:
     )
 
 
-def _missing(column: Any, part: Floats) -> int:
+def _missing(facts: Facts, column: Any, place: slice) -> int:
     """In how many training rows the cell was empty."""
+    measures = facts.measures
     if column.kind == "number":
-        return int(np.isnan(part[:, 0]).sum())
+        return int(facts.trained.train.rows - measures.known[place.start])
     if getattr(column, "missing", False) and "(missing)" in column.categories:
-        return int(part[:, column.categories.index("(missing)")].sum())
+        return int(measures.total[place][column.categories.index("(missing)")])
     return 0
 
 
-def _counts(values: Floats) -> Floats:
-    if not values.size or values.min() == values.max():
-        return np.array([float(values.size)])
-    low, high = values.min(), values.max()
-    share = (values / 2 - low / 2) / (high / 2 - low / 2)
-    return np.bincount(
-        np.minimum((share * BINS).astype(np.int64), BINS - 1), minlength=BINS
-    ).astype(np.float64)
+def _histograms(facts: Facts) -> Floats:
+    """The rows in each part of a feature's range, (features, BINS); in the first if it is none."""
+    low, high = facts.measures.low, facts.measures.high
+    numbers = np.flatnonzero(~facts.flags & (facts.measures.known > 0))[:MOST]
+    counts = np.zeros((facts.schema.width, BINS))
+    for part in facts.blocks():
+        for k in numbers.tolist():
+            values = part[np.isfinite(part[:, k]), k]
+            if low[k] == high[k]:
+                counts[k, 0] += len(values)
+                continue
+            share = (values / 2 - low[k] / 2) / (high[k] / 2 - low[k] / 2)
+            bins = np.minimum((share * BINS).astype(np.int64), BINS - 1)
+            counts[k] += np.bincount(bins, minlength=BINS)
+    return counts
 
 
 def _bars(counts: Floats, told: str, wide: int = 96, tall: int = 22) -> str:
