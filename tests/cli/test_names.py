@@ -51,7 +51,9 @@ def test_a_table_shows_its_words_as_they_are(capsys: pytest.CaptureFixture[str])
     counts = confusion_table(("[/x]", "\x9b2J"), ((1, 0), (0, 1)))
     console().print(counts)
     text = capsys.readouterr().out
-    assert "[red]" in text and "[/] :cat: [b]x[/b]" in text and text.count("[/x]") == 2
+    assert "[red]" in text
+    assert "[/] :cat: [b]x[/b]" in text
+    assert text.count("[/x]") == 2
     assert harmless(text)
 
 
@@ -65,7 +67,9 @@ def test_a_run_of_an_odd_name_is_listed(
     monkeypatch.setattr(runs, "named", lambda folder, names: [odd, odd])
     assert main(["runs"]) == main(["runs", "one", "two"]) == 0
     text = capsys.readouterr().out
-    assert harmless(text) and "[b]d.csv" in text and "[/x]\ufffd[2J" in text
+    assert harmless(text)
+    assert "[b]d.csv" in text
+    assert "[/x]\ufffd[2J" in text
 
 
 def test_answers_are_exact_in_a_file_and_harmless_on_a_screen(
@@ -90,4 +94,5 @@ def test_answers_on_a_terminal_hold_no_escape_sequence(
         monkeypatch.undo()
     read = os.read(ours, 1 << 16)
     os.close(ours)
-    assert b"[2Jclear" in read and b"\x1b" not in read
+    assert b"[2Jclear" in read
+    assert b"\x1b" not in read

@@ -1,6 +1,8 @@
 """A run that stops anywhere goes on to the same bits; what is kept is whole or refused."""
 
+import copy
 import errno
+import functools
 import os
 import signal
 import threading
@@ -17,6 +19,7 @@ from chainrule import nn, optim
 from chainrule.errors import DataError, GradientError, ModelFileError
 from chainrule.train import Checkpoint
 from chainrule.train.checkpoint import NAMES
+from chainrule.train.identity import words as optimizer_words
 from hostile_mutants import mutants
 
 RNG = np.random.default_rng(0)
@@ -213,14 +216,197 @@ def test_lbfgs_goes_on_by_doing_the_same_again(tmp_path):
         ({"loss": lambda p, y, sample_weight=None: (p * p).mean()}, "loss"),
         ({"model": nn.Sequential(nn.Linear(5, 3), seed=0)}, "model"),
         ({"callbacks": [Remembers()]}, "callbacks"),
+        ({"metrics": ["accuracy", "accuracy_of_mine"]}, "metrics"),
+        ({"metrics": []}, "metrics"),
+        ({"epochs": 1}, "has 14 steps, and epochs=1 is 7"),
     ],
 )
 def test_another_run_is_refused_by_name(tmp_path, changes, named):
-    train(checkpoint=tmp_path, epochs=1)
+    train(checkpoint=tmp_path, epochs=2)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    if "metrics" in changes:
+        changes = {"metrics": [wrong if "_" in name else name for name in changes["metrics"]]}
     with pytest.raises(DataError, match=named):
         train(**{"checkpoint": tmp_path, "resume": True, **changes})
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def wrong(prediction, target):
+    return float((prediction.argmax(axis=1) != target).mean())
+
+
+class Falling:
+    """A schedule of somebody's, as an object."""
+
+    def __init__(self, lr):
+        self.lr = lr
+
+    def __call__(self, step):
+        return self.lr / (step + 1)
+
+    def method(self, step):
+        return self.lr
+
+
+def fall(lr, step):
+    return lr / (step + 1)
+
+
+def table(rates):
+    return lambda step: rates[min(step, len(rates) - 1)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (optim.one_cycle(0.1, 100), optim.one_cycle(0.1, 200)),
+        (optim.warmup(optim.one_cycle(0.1, 100), 5), optim.warmup(optim.one_cycle(0.2, 100), 5)),
+        (Falling(0.1), Falling(0.2)),
+        (Falling(0.1).method, Falling(0.2).method),
+        (functools.partial(fall, 0.1), functools.partial(fall, 0.2)),
+        (lambda step: 0.1 / (step + 1), lambda step: 0.2 / (step + 1)),
+        (lambda step, lr=0.1: lr, lambda step, lr=0.2: lr),
+        (table([0.1, 0.2]), table([0.1, 0.3])),
+        (table(np.array([0.1, 0.2])), table(np.array([0.1, 0.3]))),
+        (table({0: 0.1, 1: 0.2}), table({0: 0.1, 1: 0.3})),
+    ],
+)
+def test_schedules_are_told_apart_by_all_that_they_hold(one, other):
+    def words(lr):
+        return optimizer_words(optim.EMA(optim.Adam(lr)))
+
+    assert words(one) != words(other)
+    assert words(one) == words(copy.deepcopy(one))
+
+
+def test_a_schedule_that_changed_is_refused(tmp_path):
+    train(checkpoint=tmp_path, epochs=1, optimizer=optim.Adam(optim.one_cycle(0.01, 7)))
+    with pytest.raises(DataError, match="optimizer"):
+        train(checkpoint=tmp_path, epochs=2, optimizer=optim.Adam(optim.one_cycle(0.01, 14)),
+              resume=True)  # fmt: skip
+
+
+def test_what_a_checkpoint_cannot_hold_is_said_before_training(tmp_path):
+    class Odd(Remembers):
+        def state_dict(self):
+            return {"seen": {1, 2}}
+
+    model, told = network(), []
+    Odd.on_step = lambda self, moment: told.append(moment.step)
+    with pytest.raises(TypeError, match="cannot hold a set, as a callback's"):
+        train(model, checkpoint=tmp_path, callbacks=[Odd()])
+    assert told == []
+    assert list(tmp_path.iterdir()) == []
+
+
+class Scaled:
+    """An optimiser of somebody's, with other numbers in its state than one array a parameter."""
+
+    lr = 0.05
+
+    def init(self, params):
+        return {
+            "step": 0, "scale": 1.0, "counts": {name: np.int64(0) for name in params},
+            "seen": [0, 0], "norm": np.float32(1), 7: (1, 2),
+        }  # fmt: skip
+
+    def update(self, params, grads, state):
+        assert type(state["norm"]) is np.float32
+        assert type(state["seen"]) is list
+        assert state[7] == (1, 2)
+        after = {name: p - self.lr * state["scale"] * grads[name] for name, p in params.items()}
+        return after, {
+            **state, "step": state["step"] + 1, "scale": state["scale"] * 0.9,
+            "counts": {name: k + 1 for name, k in state["counts"].items()},
+            "seen": [state["seen"][1], state["step"]], "norm": state["norm"] * np.float32(0.5),
+        }  # fmt: skip
+
+
+def test_an_optimizer_of_ones_own_goes_on_with_all_that_it_keeps(tmp_path):
+    common = {"optimizer": Scaled(), "compile": False}
+    unbroken = train(**common)
+    train(**common, checkpoint=tmp_path, callbacks=[Interrupts(9)])
+    again = train(**common, checkpoint=tmp_path, callbacks=[Interrupts()], resume=True)
+    assert_same(unbroken, again)
+    assert again[1].state["counts"] == unbroken[1].state["counts"]
+
+
+def test_buffers_that_count_are_kept(tmp_path):
+    class Counts(nn.Module):
+        def __init__(self):
+            self.inner = nn.Linear(5, 3, seed=0)
+            self.register_buffer("calls", np.int64(0))
+            self.register_buffer("seen", np.zeros(3, bool))
+
+        def forward(self, x):
+            self.calls = self.calls + 1
+            self.seen = np.arange(3) < self.calls // 4
+            return self.inner(x)
+
+    common = {"compile": False, "measured": False}
+    unbroken = train(Counts(), **common)
+    train(Counts(), **common, checkpoint=tmp_path, callbacks=[Interrupts(9)])
+    again = train(Counts(), **common, checkpoint=tmp_path, callbacks=[Interrupts()], resume=True)
+    assert_same(unbroken, again)
+    assert again[0].calls == 35
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_seed_that_is_not_given_is_that_of_the_run(tmp_path, seed):
+    train(checkpoint=tmp_path, seed=seed, epochs=1)
+    assert train(checkpoint=tmp_path, seed=None, epochs=1, resume=True)[1].seed == seed
+
+
+def test_lbfgs_goes_on_twice_with_the_model_that_was_trained(tmp_path):
+    common = {"optimizer": "lbfgs", "measured": False, "sample_weight": None}
+    layers = nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)
+    model = nn.Sequential(*layers, seed=1)
+    unbroken = train(copy.deepcopy(model), epochs=9, **common)
+    for epochs in (3, 6, 9):
+        again = train(model, epochs=epochs, checkpoint=tmp_path, resume=True, **common)
+    assert_same(unbroken, again)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_whoever_reads_gradients_finds_them_after_a_run_that_was_killed(tmp_path, compiled):
+    class Reads(Remembers):
+        def __init__(self, last):
+            super().__init__()
+            self.last, self.norms = last, []
+
+        def on_epoch(self, moment):
+            super().on_epoch(moment)
+            assert moment.history.stopped is None
+            self.norms.append(sum(float((g * g).sum()) for g in moment.gradients.values()))
+            if moment.epoch == self.last:
+                raise RuntimeError("the power is gone")
+
+    unbroken, broken, again = Reads(0), Reads(3), Reads(0)
+    train(callbacks=[unbroken], compile=compiled)
+    keeper = Checkpoint(tmp_path, every=0)
+    with pytest.raises(RuntimeError, match="power"):
+        train(callbacks=[broken], compile=compiled, checkpoint=keeper)
+    train(callbacks=[again], compile=compiled, checkpoint=keeper, resume=True)
+    assert again.norms == unbroken.norms[2:]
+
+
+def test_ctrl_c_at_the_very_end_is_not_swallowed(tmp_path, monkeypatch):
+    class Ends:
+        def on_epoch(self, moment):
+            signal.raise_signal(signal.SIGINT)
+            return True
+
+    _, history = train(callbacks=[Ends()], epochs=3, checkpoint=tmp_path)
+    assert (history.epochs, history.stopped) == (1, "interrupted")
+    _, history = train(callbacks=[Ends()], epochs=3, checkpoint=tmp_path, resume=True)
+    assert (history.epochs, history.stopped) == (1, "callback")  # which it was, too
+
+    def saved(*args):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Checkpoint, "save", saved)
+    keeper = Checkpoint(tmp_path / "other")
+    assert train(epochs=3, checkpoint=keeper)[1].stopped == "interrupted"
 
 
 def test_an_earlier_run_is_not_overwritten_by_mistake(tmp_path):

@@ -26,7 +26,7 @@ COMMANDS = {
     "predict": "Apply a trained network to the rows of a table.",
     "evaluate": "Score a trained network on rows whose answer is known.",
     "runs": "List the runs that are kept in a folder, and compare them.",
-    "compare": "Compare transfer functions and losses by experiment, and test the lectures' claims.",
+    "compare": "Compare transfer functions and losses by experiment; test the lectures' claims.",
     "bench": "Time a network's training step, and show the kernels that it is made of.",
     "cache": "Show where compiled programs are kept on disk, or remove them.",
 }

@@ -112,7 +112,9 @@ class _Stream:
 
 def on_screen(text: str) -> str:
     """The text without what would steer a terminal; lines and tabs stay."""
-    return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
+    return "".join(
+        "\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text
+    )
 
 
 def _write(texts: Iterator[str], write: Callable[[str], None]) -> None:

@@ -11,7 +11,8 @@ import click
 
 from ..runs.listing import SORTS, Listed, differences, is_run, listing, named, sort
 from .output import demand_place, write_text
-from .terminal import console, counted, named as _plain, number, plain_json, spark, table
+from .terminal import console, counted, number, plain_json, spark, table
+from .terminal import named as _plain
 
 WIDE = 32  # of a curve
 
@@ -176,4 +177,3 @@ def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return _plain(", ".join(map(str, value)) if isinstance(value, list) else str(value))
-

@@ -12,72 +12,27 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import click
+import numpy as np
 
 from ..data import BUNDLED, Table
-from ..errors import DataError
+from ..errors import DataError, quoted
 from ..runs import job
-from ..runs.config import Rule, Settings, read_toml, rules
-from ..runs.folder import RunFolder
+from ..runs.config import Settings, read_toml
+from ..runs.folder import CONFIG, RunFolder
+from .flags import Grouped, settings_flags
 from .output import demand_place
-from .terminal import confusion_table, console, counted, number, plain_json, spark
+from .terminal import confusion_table, console, counted, known, named, number, plain_json, spark
+
+FEW, FEW_OF = 10, 100_000  # different numbers that may be meant as classes, among so many rows
 
 
-class _Number(click.FloatRange):
-    """A number, or one of a few words."""
-
-    def __init__(self, rule: Rule) -> None:
-        super().__init__(rule.low, rule.high, min_open=rule.open_low, max_open=rule.open_high)
-        self.words = rule.names
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        return value if value in self.words else super().convert(value, param, ctx)
-
-
-def _flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """An option for each setting; what is not given on the command line is None."""
-    for name, rule in reversed(rules().items()):
-        if name != "data":
-            command = _flag(name, rule)(command)
-    return command
-
-
-def _flag(name: str, rule: Rule) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    flag = "--" + name.replace("_", "-")
-    default = Settings.__dataclass_fields__[name].default
-    if rule.kind is bool:
-        return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=rule.meaning)
-    return click.option(
-        flag,
-        name,
-        type=_type(rule),
-        multiple=rule.many,
-        metavar=_metavar(name, rule),
-        help=rule.meaning,
-        show_default=str(default) if default is not None else False,
-    )
-
-
-def _type(rule: Rule) -> Any:
-    if rule.kind is int:
-        return click.IntRange(
-            None if rule.low is None else int(rule.low),
-            None if rule.high is None else int(rule.high),
-        )
-    return _Number(rule) if rule.kind is float else str
-
-
-def _metavar(name: str, rule: Rule) -> str:
-    special = {"target": "COLUMN", "hidden": "UNITS", "batch_size": "ROWS", "lr": "RATE"}
-    return special.get(name) or {int: "N", float: "X", str: "NAME"}[rule.kind]
-
-
-@click.command()
+@click.command(cls=Grouped)
 @click.argument("data", required=False)
-@_flags
+@settings_flags
 @click.option("--linear", is_flag=True, help="No hidden layer.")
 @click.option("--config", metavar="FILE", help="Settings from a TOML file; flags go before it.")
 @click.option("--run", metavar="DIR", help="The run folder. Default: runs/NAME-N, the next free.")
@@ -119,7 +74,7 @@ def train(
     given = {name: value for name, value in options.items() if value not in (None, ())}
     voice = _Voice(quiet, as_json)
     if resume is not None:
-        _demand_alone(given, data, config, run, no_run, linear)
+        _demand_alone(given, DATA=data, config=config, run=run, no_run=no_run, linear=linear)
         return _resume(RunFolder.of(resume), output, force, voice)
     if linear and "hidden" in given:
         raise click.UsageError("--linear means no hidden layer; leave out --hidden")
@@ -132,7 +87,7 @@ def train(
     settings = Settings(**{**(read_toml(config) if config is not None else {}), **given})
     if settings.data is None:
         raise click.UsageError("Missing argument 'DATA'.")
-    rows = _read(settings)
+    rows = _read(settings, None if data is not None else config)
     name = os.path.splitext(os.path.basename(settings.data))[0]
     path = output or f"{name}.safetensors"
     demand_place(path, force)
@@ -143,12 +98,19 @@ def train(
     return _train(rows, _lasting(settings), path, folder, voice)
 
 
-def _read(settings: Settings) -> Table:
+def _read(settings: Settings, named_in: str | None) -> Table:
     """The table; what an error advises is said in the words of the command line."""
     try:
         return job.read(settings)
     except DataError as error:
-        text = str(error).replace("read it with missing='impute'", "give --missing mean")
+        text = str(error)
+        if f"column {quoted(settings.target)}: " in text:
+            text = text.replace(" or the column, or read it with missing='impute'", "")
+        text = text.replace("read it with missing='impute'", "give --missing mean")
+        if named_in is not None:
+            text = text.replace(
+                "no such file; check the path", f"no such file; correct data in {named_in}"
+            )
         raise DataError(re.sub(r"\bdrop=\['(.*?)'\]", r"--drop '\1'", text)) from None
 
 
@@ -164,10 +126,12 @@ class _Voice:
         return not (self.quiet or self.as_json)
 
 
-def _demand_alone(given: dict[str, Any], *others: Any) -> None:
+def _demand_alone(given: dict[str, Any], **others: Any) -> None:
     """A run goes on with its own settings."""
-    if given or any(others):
-        odd = f"--{next(iter(given)).replace('_', '-')}" if given else "the other settings"
+    names = [name for name, value in others.items() if value] + list(given)
+    flags = [name if name == "DATA" else "--" + name.replace("_", "-") for name in names]
+    if flags:
+        odd = " and ".join(filter(None, [", ".join(flags[:-1]), flags[-1]]))
         raise click.UsageError(f"--resume goes on with the run's own settings; leave out {odd}")
 
 
@@ -186,7 +150,7 @@ def _resume(folder: RunFolder, output: str | None, force: bool, voice: _Voice) -
     info, settings = folder.info, folder.settings()
     if info.get("status") == "finished":
         return _nothing_to_do(folder, info, voice)
-    rows = _read(settings)
+    rows = _read(settings, folder.place(CONFIG))
     path = output or info.get("output") or f"{rows.name}.safetensors"
     own = _digest(path) is not None and _digest(path) == info.get("output_sha256")
     demand_place(path, force or own)
@@ -196,9 +160,13 @@ def _resume(folder: RunFolder, output: str | None, force: bool, voice: _Voice) -
 
 def _nothing_to_do(folder: RunFolder, info: dict[str, Any], voice: _Voice) -> int:
     if voice.as_json:
-        click.echo(plain_json({"run": folder.path, "status": "finished", "score": info["score"]}))
+        click.echo(
+            plain_json({"run": folder.path, "status": "finished", "score": info.get("score")})
+        )
     elif voice.speaks:
-        click.echo(f"{folder.path}: finished already, after {counted(info['epochs'], 'epoch')}")
+        click.echo(
+            f"{folder.path}: finished already, after {counted(info.get('epochs', 0), 'epoch')}"
+        )
     return 0
 
 
@@ -219,15 +187,12 @@ def _train(
     try:
         with _terminable(), _warnings_in_a_line():
             trained = job.train_table(rows, settings, progress=show, **keeping)
+            seconds = time.perf_counter() - began
+            saved = _saved(trained, path, folder)
     except KeyboardInterrupt:
-        if folder is None or not folder.has("config.toml"):
+        if folder is None or not folder.has(CONFIG):
             raise
-        click.echo(
-            f"stopped at once; go on with 'chainrule train --resume {folder.path}'", err=True
-        )
-        return 130
-    seconds = time.perf_counter() - began
-    saved = _saved(trained, path, folder)
+        return _stopped_at_once(folder)
     if voice.as_json:
         click.echo(plain_json(_as_json(trained, path, seconds)))
     elif not voice.quiet:
@@ -242,6 +207,16 @@ def _train(
         f" {path} holds the model so far{onward}",
         err=True,
     )
+    return 130
+
+
+def _stopped_at_once(folder: RunFolder) -> int:
+    """Say where the run is after a Ctrl-C that did not wait."""
+    if folder.status == "finished":
+        what = f"the model is in {folder.path}"
+    else:
+        what = f"go on with 'chainrule train --resume {folder.path}'"
+    click.echo(f"stopped at once; {what}", err=True)
     return 130
 
 
@@ -310,12 +285,20 @@ def _warnings_in_a_line() -> Iterator[None]:
 def _heading(rows: Table, folder: RunFolder | None) -> str:
     """What is learnt from, and where the run is kept."""
     classes = rows.schema.classes
-    what = "regression" if classes is None else f"{len(classes)} classes"
+    what = _regression(rows) if classes is None else f"{len(classes)} classes"
     text = (
-        f"{rows.name}: {counted(rows.rows, 'row')}, {counted(rows.schema.width, 'feature')},"
-        f" target '{rows.schema.target}' ({what})"
+        f"{named(rows.name, 80)}: {counted(rows.rows, 'row')},"
+        f" {counted(rows.schema.width, 'feature')}, target {quoted(rows.schema.target)} ({what})"
     )
     return text if folder is None else f"{text}\nrun folder {folder.path}"
+
+
+def _regression(rows: Table) -> str:
+    """That numbers are predicted; where they are few, that they could be classes."""
+    different = len(np.unique(rows.target[:FEW_OF]))
+    if different > FEW or different * 10 > rows.rows:
+        return "regression"
+    return f"regression; its {different} values are classes with --task classification"
 
 
 def _report(trained: Any, path: str, seconds: float) -> None:
@@ -343,8 +326,8 @@ def _report(trained: Any, path: str, seconds: float) -> None:
             out.print(counts)
     else:
         out.print(
-            f"held-out R² {score.value:.4f} on {rows}"
-            f" (error ±{number(score.error, 4)}; always the mean: {score.baseline:.4f})",
+            f"held-out R² {known(score.value)} on {rows}"
+            f" (error ±{number(score.error, 4)}; always the mean: {known(score.baseline)})",
             highlight=False,
         )
     out.print(f"saved {path}", highlight=False, markup=False)

@@ -197,7 +197,8 @@ class _Indexed:
 
     def together(self, size: int) -> int:
         """The rows that are read together: whole batches."""
-        return size * max(1, AHEAD // max(1, size * self.X[:1].nbytes))
+        row = int(self.X[:1].nbytes)
+        return size * max(1, AHEAD // max(1, size * row))
 
     def blocks(
         self, size: int, rng: np.random.Generator | None

@@ -141,7 +141,7 @@ class Store:
         while raw := self._file.read(size):
             yield np.frombuffer(raw, self.dtype).reshape(-1, self.width)
 
-    def array(self) -> Any:
+    def array(self) -> NDArray[Any]:
         """All rows, (rows, width): an array, or a read-only memory map of the file.
 
         The file is gone when the array is.
@@ -149,7 +149,7 @@ class Store:
         shape = self.rows, self.width
         if self._large:
             self._file.flush()
-            array: Any = np.memmap(self._file, self.dtype, "r", shape=shape)
+            array: NDArray[Any] = np.memmap(self._file, self.dtype, "r", shape=shape)
         else:
             array = np.frombuffer(bytearray(self._file.getbuffer()), self.dtype).reshape(shape)
         self.close()

@@ -92,8 +92,10 @@ def wilson(right: int, rows: int) -> tuple[float, float]:
     >>> [round(x, 3) for x in wilson(8, 10)]
     [0.49, 0.943]
 
-    Source: Wilson 1927.
+    NaN for no rows. Source: Wilson 1927.
     """
+    if rows == 0:
+        return math.nan, math.nan
     p, z = right / rows, Z * Z / rows
     middle, half = p + z / 2, math.sqrt(z * p * (1 - p) + z * z / 4)
     return max(0.0, (middle - half) / (1 + z)), min(1.0, (middle + half) / (1 + z))

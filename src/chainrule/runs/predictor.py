@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..data import Schema, Standardizer, Table
 from ..data.mapped import blocks
-from ..errors import ModelFileError
+from ..errors import DataError, ModelFileError
 from ..nn import Sequential
 from ..ops import gates
 
@@ -97,7 +97,10 @@ class Predictor:
         Raises `DataError` as `schema.encode` does; with unknown="ignore" a category that was not
         there in training stands for none.
         """
-        places = self.schema.places(source.header)
+        try:
+            places = self.schema.places(source.header)
+        except DataError as error:
+            raise DataError(f"{source.name}: {error}") from None
         for chunk in source.chunks():
             yield chunk, self.scores(self.schema.encode_chunk(chunk, places, unknown))
 

@@ -7,23 +7,21 @@ format of model files, and reading one executes nothing.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import math
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, ModelFileError, listed
+from ..errors import DataError, ModelFileError
 from ..nn.optim import Optimizer
 from ..nn.tensorfile import Refusal, encode, open_regular, read_header, read_tensors, write_whole
 from .history import History
+from .identity import demand_same
 from .run import Plan, Run
 
 __all__ = ["Checkpoint", "Kept", "checkpoint"]
@@ -102,7 +100,7 @@ class Checkpoint:
                 f"{self.folder!r} holds the checkpoint of an earlier run; pass resume=True to go on"
                 " with it, or choose another folder"
             )
-        _demand_same(found.document["identity"], identity, self.folder)
+        demand_same(found.document["identity"], identity, self.folder)
         self._number = found.document["number"]
         return found
 
@@ -140,6 +138,10 @@ class Checkpoint:
         """Whether the last save is old enough."""
         return time.monotonic() - self._saved >= self.every
 
+    def rehearse(self, run: Run, callbacks: Iterable[Any]) -> None:
+        """Raise `TypeError` now for what a save could not hold later."""
+        _described(run, History(), callbacks, 0.0)
+
     def save(self, run: Run, history: History, callbacks: Iterable[Any], seconds: float) -> None:
         """Keep the run as it is; a failure is warned about, and the last good one stays."""
         number = self._number + 1
@@ -171,72 +173,6 @@ def checkpoint(given: Any) -> Checkpoint | None:
     raise TypeError(f"checkpoint must be a folder's path or a Checkpoint, got {given!r}")
 
 
-# -- what makes a run the same run ---------------------------------------------------------------
-
-
-def identity(run: Run, plan: Plan, held_out: Any, callbacks: Iterable[Any]) -> dict[str, Any]:
-    """What must be equal for a run to go on; the number of epochs may grow."""
-    return {
-        "data": digest([plan.X, plan.y, plan.weights]),
-        "rows": plan.rows,
-        "validation data": digest(held_out or []),
-        "model": repr(run.model),
-        "parameters": {k: [p.dtype.name, *p.shape] for k, p in run.model.named_parameters()},
-        "loss": _named(run.loss),
-        "optimizer": _settings(run.optimizer),
-        "batch_size": plan.size,
-        "shuffle": plan.shuffle,
-        "seed": plan.seed,
-        "callbacks": [type(callback).__name__ for callback in callbacks],
-    }
-
-
-def digest(arrays: Iterable[Array | None]) -> str:
-    """A digest of arrays: of their shapes, dtypes and bytes."""
-    found = hashlib.blake2b(digest_size=16)
-    for array in arrays:
-        if array is None:
-            found.update(b"none")
-            continue
-        found.update(f"{array.dtype.str}{array.shape}".encode())
-        for start in range(0, len(array), 1 << 14):  # a memory map stays on disk
-            found.update(np.ascontiguousarray(array[start : start + (1 << 14)]).data)
-    return found.hexdigest()
-
-
-def _settings(optimizer: Any) -> str:
-    plain = {k: _named(v) for k, v in sorted(vars(optimizer).items())}
-    return f"{type(optimizer).__name__}({', '.join(f'{k}={v}' for k, v in plain.items())})"
-
-
-def _named(value: Any, depth: int = 3) -> str:
-    """A setting in words: a function by its name and the plain values that it closes over."""
-    if isinstance(value, functools.partial):
-        given = sorted(value.keywords.items())
-        return f"{_named(value.func)}{[*map(repr, value.args)]}{given}"
-    if isinstance(value, FunctionType):
-        held = [cell.cell_contents for cell in value.__closure__ or ()] if depth else []
-        shown = [repr(v) for v in held if isinstance(v, (bool, int, float, str))]
-        shown += [_named(v, depth - 1) for v in held if isinstance(v, FunctionType)]
-        return f"{value.__module__}.{value.__qualname__}({', '.join(shown)})"
-    if isinstance(value, Optimizer):
-        return _settings(value)
-    plain = value is None or isinstance(value, (bool, int, float, str, tuple))
-    return repr(value) if plain else type(value).__name__
-
-
-def _demand_same(kept: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> None:
-    changed = [name for name in now if kept.get(name) != now[name]]
-    if not changed:
-        return
-    small = [k for k in changed if isinstance(now[k], (int, bool)) or k in ("loss", "optimizer")]
-    detail = f" ({small[0]} was {kept.get(small[0])}, is {now[small[0]]})" if small else ""
-    raise DataError(
-        f"the run kept in {folder!r} had other settings: {listed(changed)} differ{detail}; give the"
-        " same to go on with it, or choose another folder"
-    )
-
-
 # -- contents ------------------------------------------------------------------------------------
 
 
@@ -247,21 +183,19 @@ def _described(
     arrays: dict[str, Array] = {f"model.{k}": v for k, v in run.values().items()}
     arrays.update({f"buffer.{k}": v for k, v in run.model.named_buffers()})
     arrays.update({f"beginning.{k}": v for k, v in run.beginning.items()})
-    for slot, values in run.state.items():
-        if isinstance(values, dict):
-            arrays.update({f"state.{slot}.{k}": v for k, v in values.items()})
+    state, own = _taken_apart(run.state)
+    arrays.update({f"state.{k}": v for k, v in own.items()})
     columns = {"loss": history.loss, "step_loss": history.step_loss, "val_loss": history.val_loss}
     columns.update({f"metrics.{k}": v for k, v in history.metrics.items()})
     arrays.update({f"history.{k}": np.array(v, np.float64) for k, v in columns.items()})
     told = []
     for k, callback in enumerate(callbacks):
-        plain, own = _remembered(callback)
+        plain, own = _taken_apart(_remembered(callback))
         told.append(plain)
         arrays.update({f"callback.{k}.{name}": v for name, v in own.items()})
     lr = getattr(run.optimizer, "lr", None)
     document = {
-        "step": int(run.state.get("step", 0)),
-        "slots": [slot for slot in run.state if slot != "step"],
+        "state": state,
         "metrics": list(history.metrics),
         "stopped": history.stopped,
         "seconds": seconds,
@@ -277,34 +211,38 @@ def _random(run: Run) -> list[Any]:
     return [module for module in run.model.modules() if hasattr(module, "restart")]
 
 
-def _remembered(callback: Any) -> tuple[Any, dict[str, Array]]:
-    """A callback's memory: plain values, and its arrays of floats by name."""
-    if not hasattr(callback, "state_dict"):
-        return None, {}
+def _remembered(callback: Any) -> Any:
+    """What a callback remembers of the run, None where it has no memory."""
+    return callback.state_dict() if hasattr(callback, "state_dict") else None
+
+
+def _taken_apart(value: Any) -> tuple[Any, dict[str, Array]]:
+    """A value as JSON holds it, and its arrays by number."""
     arrays: dict[str, Array] = {}
-    return _without_arrays(callback.state_dict(), arrays), arrays
+    return _without_arrays(value, arrays), arrays
 
 
 def _without_arrays(value: Any, arrays: dict[str, Array]) -> Any:
     """The value as JSON holds it, with its arrays and odd floats put aside by number."""
     if isinstance(value, dict):
-        return {"dict": [[str(k), _without_arrays(v, arrays)] for k, v in value.items()]}
+        return {"dict": [[_without_arrays(one, arrays) for one in pair] for pair in value.items()]}
     if isinstance(value, (list, tuple)):
-        return {"list": [_without_arrays(v, arrays) for v in value]}
-    if isinstance(value, np.ndarray) and value.dtype.name in STORABLE:
-        arrays[name := str(len(arrays))] = value
-        return {"array": name}
-    if isinstance(value, (np.ndarray, np.generic)):
-        if value.ndim:
-            return {"numbers": [value.dtype.str, list(value.shape), value.ravel().tolist()]}
-        value = value.item()
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [_without_arrays(v, arrays) for v in value]}
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biuf":
+        kind = "array" if isinstance(value, np.ndarray) else "scalar"
+        if value.dtype.name in STORABLE:
+            arrays[name := str(len(arrays))] = np.asarray(value)
+            return {kind: name}
+        if value.dtype.kind != "f":
+            return {kind: [value.dtype.str, list(value.shape), value.ravel().tolist()]}
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     raise TypeError(
-        f"a callback's state_dict holds a {type(value).__name__}, which a checkpoint cannot; use"
-        " numbers, strings, lists, dicts and arrays"
+        f"a checkpoint cannot hold a {type(value).__name__}, as a callback's state_dict or the"
+        " optimizer's state has; use numbers, strings, lists, dicts and arrays of them"
     )
 
 
@@ -314,14 +252,18 @@ def _with_arrays(value: Any, arrays: Mapping[str, Array]) -> Any:
         return value
     ((kind, held),) = value.items()
     if kind == "dict":
-        return {k: _with_arrays(v, arrays) for k, v in held}
-    if kind == "list":
-        return [_with_arrays(v, arrays) for v in held]
-    if kind == "array":
-        return arrays[held].copy()
-    if kind == "numbers":
-        return np.array(held[2], held[0]).reshape(held[1])
-    return float(held)
+        pairs = [[_with_arrays(one, arrays) for one in pair] for pair in held]
+        return dict(pairs)
+    if kind in ("list", "tuple"):
+        several = [_with_arrays(v, arrays) for v in held]
+        return several if kind == "list" else tuple(several)
+    if kind == "float":
+        return float(held)
+    if isinstance(held, str):
+        found = arrays[held].copy()
+    else:
+        found = np.array(held[2], np.dtype(held[0])).reshape(held[1])
+    return found if kind == "array" else found[()]
 
 
 # -- going on ------------------------------------------------------------------------------------
@@ -330,12 +272,14 @@ def _with_arrays(value: Any, arrays: Mapping[str, Array]) -> Any:
 def restore(kept: Kept, run: Run, plan: Plan, history: History, callbacks: Iterable[Any]) -> None:
     """Put the run, its history and its callbacks back to where they were.
 
-    Raises `ModelFileError` where the checkpoint contradicts itself: somebody wrote to it.
+    Raises `DataError` where it is further than the run shall go, `ModelFileError` where the
+    checkpoint contradicts itself: somebody wrote to it.
     """
+    _demand_no_less(kept, run, plan)
     try:
         _restore(kept, run, history, callbacks)
         _demand_possible(plan, history)
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise ModelFileError(
             f"the checkpoint is damaged or was altered ({type(error).__name__}: {error}); remove"
             " its folder to start afresh"
@@ -345,13 +289,14 @@ def restore(kept: Kept, run: Run, plan: Plan, history: History, callbacks: Itera
 def _restore(kept: Kept, run: Run, history: History, callbacks: Iterable[Any]) -> None:
     document = kept.document
     if run.full_batch:
-        run.model.load_state_dict(kept.under("beginning"))
+        run.beginning = kept.under("beginning")
+        run.model.load_state_dict(run.beginning)
         return
     run.model.load_state_dict({**kept.under("model"), **kept.under("buffer")})
-    slots = {slot: kept.under(f"state.{slot}") for slot in document["slots"]}
-    _demand_alike({k: v for k, v in run.state.items() if k != "step"}, slots)
-    copies = {s: {k: v.copy()[()] for k, v in slot.items()} for s, slot in slots.items()}
-    run.state = {"step": document["step"], **copies}
+    state = _with_arrays(document["state"], kept.under("state"))
+    if isinstance(run.optimizer, Optimizer):
+        _demand_alike(run.state, state, "the optimizer's state")
+    run.state = state
     if document["lr"] is not None:
         run.optimizer.lr = document["lr"]
     for module, (seed, number, step) in zip(_random(run), document["random"], strict=True):
@@ -360,7 +305,7 @@ def _restore(kept: Kept, run: Run, history: History, callbacks: Iterable[Any]) -
     history.loss, history.step_loss = columns["loss"], columns["step_loss"]
     history.val_loss = columns["val_loss"].tolist()
     history.metrics = {name: columns[f"metrics.{name}"].tolist() for name in document["metrics"]}
-    history.stopped = document["stopped"]
+    history.stopped = "callback" if document["stopped"] == "callback" else None
     for k, (callback, plain) in enumerate(zip(callbacks, document["callbacks"], strict=True)):
         if plain is not None:
             _remind(callback, _with_arrays(plain, kept.under(f"callback.{k}")))
@@ -375,13 +320,28 @@ def _remind(callback: Any, memory: Any) -> None:
         ) from error
 
 
-def _demand_alike(own: Mapping[str, Any], slots: Mapping[str, Mapping[str, Array]]) -> None:
+def _demand_alike(own: Any, found: Any, what: str) -> None:
     """What an optimiser remembers has the names, shapes and dtypes of its beginning."""
-    for slot, held in own.items():
-        for name, value in held.items():
-            found = slots[slot][name]
-            if (found.shape, found.dtype) != (np.shape(value), value.dtype):
-                raise ValueError(f"{slot} of {name} is {found.dtype} of shape {found.shape}")
+    if isinstance(own, dict):
+        if own.keys() != found.keys():
+            raise ValueError(f"{what} holds {[*found]}, not {[*own]}")
+        for name in own:
+            _demand_alike(own[name], found[name], f"{what}'s {name}")
+    elif isinstance(own, int):
+        if not _natural(found):
+            raise ValueError(f"{what} is {found}, no number of steps")
+    elif (found.shape, found.dtype) != (np.shape(own), own.dtype):
+        raise ValueError(f"{what} is {found.dtype} of shape {found.shape}")
+
+
+def _demand_no_less(kept: Kept, run: Run, plan: Plan) -> None:
+    """The run that is kept is no longer than it shall become."""
+    done, asked = kept.arrays["history.step_loss"].size, plan.epochs * plan.steps
+    if done > asked and not run.full_batch:
+        raise DataError(
+            f"the run that is kept has {done} steps, and epochs={plan.epochs} is {asked}; give as"
+            " many epochs or more, or choose another folder"
+        )
 
 
 def _demand_possible(plan: Plan, history: History) -> None:
@@ -422,8 +382,7 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     "sha256": lambda value: isinstance(value, str),
     "number": _natural,
     "identity": lambda value: isinstance(value, dict) and _natural(value.get("seed")),
-    "step": _natural,
-    "slots": _texts,
+    "state": lambda value: isinstance(value, dict),
     "metrics": _texts,
     "stopped": lambda value: value is None or isinstance(value, str),
     "seconds": _number,
@@ -438,6 +397,8 @@ def _read(path: str) -> Kept:
     with open_regular(path) as file:
         header = read_header(file)
         arrays = read_tensors(file, header)
+    if "history.step_loss" not in arrays:
+        raise Refusal("is no checkpoint, or one of another version of chainrule")
     document = header.document
     if document.keys() != _PARTS.keys() or not _PARTS["format"](document["format"]):
         raise Refusal("is no checkpoint, or one of another version of chainrule")

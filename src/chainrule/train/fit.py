@@ -16,6 +16,7 @@ from ..nn.base import count
 from . import checkpoint as checkpoints
 from .callbacks import Callbacks
 from .history import History
+from .identity import identity
 from .inputs import features, frozen, targets, validation, weighable, weights
 from .metrics import resolve
 from .progress import Silent, reporter
@@ -99,7 +100,8 @@ def fit(
     held_out = validation(model, run.loss, validation_data)
     keeper = checkpoints.checkpoint(checkpoint)
     if seed is None:
-        seed = (keeper.seed() if keeper and resume else None) or _fresh_seed()
+        seed = keeper.seed() if keeper and resume else None
+        seed = _fresh_seed() if seed is None else seed
     seed = count("seed", seed, least=0)
     if threads is not None:
         threads = count("threads", threads)
@@ -120,7 +122,10 @@ def fit(
     told = Callbacks(() if callbacks is None else callbacks)
     if keeper is None and resume:
         raise ValueError("resume needs a checkpoint: the folder in which the run is kept")
-    kept = keeper and keeper.begin(checkpoints.identity(run, plan, held_out, told.all), resume)
+    kept = None
+    if keeper is not None:
+        keeper.rehearse(run, told.all)
+        kept = keeper.begin(identity(run, plan, held_out, told.all, gauges.metrics), resume)
     history = History(seed=plan.seed)
     show = reporter(progress, plan.epochs, plan.expected, len(plan.X), run.optimizer, history)
     loop = Loop(run, plan, gauges, told, show, history, Interrupt(), keeper)
@@ -166,6 +171,8 @@ def _train(loop: Loop, kept: Any, compile: bool, threads: int | None) -> History
             except KeyboardInterrupt:
                 run.finish()
                 loop.show.hurry()
+                history.stopped = "interrupted"
+            if loop.interrupt.asked:  # even where the run ended by itself at that moment
                 history.stopped = "interrupted"
     finally:
         history.seconds = time.perf_counter() - loop.began

@@ -271,7 +271,8 @@ class Loop:
                 self.show.step(epoch, history.steps)
                 if stopped := self.asked("on_step", epoch):
                     break
-                self.keep()
+                if not self.closing:  # else it is kept when the epoch is closed
+                    self.keep()
         if self.went_wrong():
             raise diverged(run, "a parameter is not finite", history.steps, epoch)
         if stopped is None:
@@ -323,10 +324,15 @@ class Loop:
             return "callback"
         if not self.interrupt.asked:
             return None
-        steps = self.plan.expected
-        if event == "on_step" and steps and self.history.steps % steps == 0:
-            return None  # in the last step of an epoch, which is closed first
+        if event == "on_step" and self.closing:
+            return None  # the epoch is closed first
         return "interrupted"
+
+    @property
+    def closing(self) -> bool:
+        """Whether the last step was the last of its epoch, as far as that is known."""
+        steps = self.plan.expected
+        return steps > 0 and self.history.steps % steps == 0
 
 
 def moment(run: Run, history: History, epoch: int) -> Moment:

@@ -13,7 +13,9 @@ from typing import Any
 from ...page import escape, page
 from ...plot import Chart
 from ...plot.scale import short
+from ..evaluation import wilson
 from . import words
+from .advice import advice
 from .facts import Facts
 from .network import drawn
 from .predictions import answers, class_table, confused_pairs, headline
@@ -29,6 +31,10 @@ nav ul { display: flex; flex-wrap: wrap; gap: 0.25rem 1.25rem; padding: 0; list-
 .tiles div { background: var(--raised); border-radius: 6px; padding: 0.5rem 1rem; min-width: 8rem; }
 .tiles dt { color: var(--faint); font-size: 0.85rem; }
 .tiles dd { margin: 0; font-size: 1.25rem; font-variant-numeric: tabular-nums; }
+.next { border-left: 3px solid var(--line); padding: 0 1rem; margin: 1rem 0; max-width: 60rem; }
+.next h2 { margin: 0; font-size: 1rem; border: 0; }
+.next ul { margin: 0.25rem 0 0; padding-left: 1.1rem; }
+pre.wrap, pre.wrap code { white-space: pre-wrap; overflow-wrap: anywhere; }
 .charts { display: grid; gap: 1.5rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); }
 figure { margin: 0; }
@@ -86,7 +92,7 @@ def report(trained: Any, *, name: str = "", command: str = "") -> str:
     html = (
         '<a class="skip" href="#main">To the report</a>'
         f'<header><h1>{escape(facts.name)}</h1><p class="lead">{escape(headline(facts))}</p>'
-        f'{_tiles(facts)}</header><nav aria-label="Parts of the report"><ul>{links}</ul></nav>'
+        f'{_tiles(facts)}{_next(facts)}</header><nav aria-label="Parts of the report"><ul>{links}</ul></nav>'
         f'<main id="main">{body}</main>'
     )
     return page(f"{facts.name}: training report", html, style=STYLE)
@@ -143,16 +149,31 @@ def _numbers(facts: Facts) -> Iterator[tuple[str, str]]:
     score, history = facts.trained.score, facts.trained.history
     if facts.classes is not None:
         yield "held-out accuracy", words.percent(score.value, 2)
-        low, high = words.wilson(round(score.value * score.rows), score.rows)
+        low, high = wilson(round(score.value * score.rows), score.rows)
         yield "95 % interval (Wilson)", f"{words.percent(low)} – {words.percent(high)}"
         yield "commonest class", words.percent(score.baseline, 2)
         yield "cross-entropy", short(score.error)
     else:
-        yield "held-out R²", short(score.value)
-        yield "always the mean", short(score.baseline)
+        yield "held-out R²", words.known(score.value)
+        yield "always the mean", words.known(score.baseline)
         yield "root mean square error", short(score.error)
-    yield "epochs", f"{history.epochs:,}" + ("" if not history.stopped else ", stopped early")
+    yield "epochs", _epochs(history, facts.trained.settings.epochs)
     yield "parameters", f"{facts.parameters:,}"
+
+
+def _epochs(history: Any, planned: int | None) -> str:
+    if history.stopped == "interrupted":
+        return f"{history.epochs:,} of {planned:,}, interrupted"
+    return f"{history.epochs:,}" + (", stopped early" if history.stopped else "")
+
+
+def _next(facts: Facts) -> str:
+    """What to look at first."""
+    found = advice(facts.trained) or [
+        "Nothing stands out. The hardest rows show best what it does not know yet."
+    ]
+    items = "".join(f"<li>{escape(one)}</li>" for one in found)
+    return f'<section class="next"><h2>What to look at</h2><ul>{items}</ul></section>'
 
 
 def _answers(facts: Facts) -> str:
@@ -174,7 +195,7 @@ def _settings(facts: Facts, command: str) -> str:
     settings = facts.trained.settings
     versions = _versions()
     line = command or _command(facts)
-    repeat = f"<p>To repeat the run:</p><pre><code>{escape(line)}</code></pre>" if line else ""
+    repeat = f"<p>To repeat the run:</p><pre class="wrap"><code>{escape(line)}</code></pre>" if line else ""
     toml = _bare(settings.to_toml())
     made = ", ".join(f"{name} {version}" for name, version in versions.items())
     compiled = str(getattr(facts.trained.history, "compiled", ""))

@@ -128,7 +128,7 @@ def _ends(run: Listed) -> tuple[float, float]:
     rows = run.score.get("rows")
     if not isinstance(rows, int) or not 0 < rows < 1 << 53 or not 0 <= run.value <= 1:
         return run.value, run.value
-    return words.wilson(round(run.value * rows), rows)
+    return wilson(round(run.value * rows), rows)
 
 
 def _steep(series: dict[str, list[float]]) -> bool:

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data.mapped import blocks
+from ...draw.face import clean
 
 __all__ = ["Facts", "Measures"]
 
 Floats = NDArray[np.float64]
+LONG = 48  # letters of a name; longer ones are cut
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,12 @@ class Facts:
     def classes(self) -> tuple[str, ...] | None:
         """The classes by name; None for a regression."""
         found = self.schema.classes
-        return None if found is None else tuple(str(name) for name in found)
+        return None if found is None else tuple(clean(name, LONG) for name in found)
 
     @property
     def target(self) -> str:
         """The target's name."""
-        return str(self.schema.target)
+        return clean(self.schema.target, LONG)
 
     @property
     def model(self) -> Any:
@@ -122,7 +124,7 @@ class Facts:
         names = self.schema.feature_names
         order = np.argsort(-np.abs(away), kind="stable")[:most]
         return [
-            (str(names[k]), float(values[k]), float(away[k])) for k in order.tolist() if away[k]
+            (clean(names[k], LONG), float(values[k]), float(away[k])) for k in order.tolist() if away[k]
         ]
 
     @cached_property

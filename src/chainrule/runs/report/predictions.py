@@ -34,10 +34,13 @@ def headline(facts: Facts) -> str:
             f" accuracy {words.percent(score.value, 2)}, where always answering the commonest class"
             f" would reach {words.percent(score.baseline, 2)}."
         )
+    learnt = f"{learnt}, predicts {facts.target} on {words.counted(held, 'held-out row')}"
+    off = f"it is off by {short(score.error)} (root mean square)"
+    if np.isnan(score.value):
+        return f"{learnt}: {off}. R² is unknown, for it needs rows whose target differs."
     return (
-        f"{learnt}, predicts {facts.target} on {words.counted(held, 'held-out row')} with R²"
-        f" {short(score.value)}, where always answering the mean would reach"
-        f" {short(score.baseline)}; it is off by {short(score.error)} (root mean square)."
+        f"{learnt} with R² {short(score.value)}, where always answering the mean would reach"
+        f" {short(score.baseline)}; {off}."
     )
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...draw.face import clean
 from ...page import escape
 from ...plot.scale import short
 from . import words
-from .facts import Facts
+from .facts import LONG, Facts
 from .predictions import table
 
 __all__ = ["data_summary", "hardest"]
@@ -167,7 +168,7 @@ def _columns(facts: Facts) -> str:
 
 
 def _column(facts: Facts, column: Any, place: slice, counts: Floats) -> str:
-    name, measures = escape(column.name), facts.measures
+    name, measures = escape(clean(column.name, LONG)), facts.measures
     missing = _missing(facts, column, place)
     if column.kind == "number":
         at = place.start
@@ -179,7 +180,7 @@ def _column(facts: Facts, column: Any, place: slice, counts: Floats) -> str:
     else:
         counts = measures.total[place]
         commonest = column.categories[int(np.argmax(counts))] if counts.size else ""
-        content = f"{words.counted(counts.size, 'category')}, most often {commonest}"
+        content = f"{words.counted(counts.size, 'category')}, most often {clean(commonest, LONG)}"
         cells, told = f'<td colspan="3">{escape(content)}</td>', f"{name}: rows of each category"
     return (
         f'<tr><th scope="row">{name}</th><td>{escape(column.kind)}</td>'

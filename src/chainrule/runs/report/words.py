@@ -12,12 +12,12 @@ from ...plot.scale import short
 __all__ = [
     "counted",
     "curve",
+    "known",
     "learning_rates",
     "listed",
     "percent",
     "spread",
     "validation",
-    "wilson",
 ]
 
 
@@ -42,6 +42,15 @@ def percent(share: float, digits: int = 1) -> str:
         return "unknown"
     text = f"{100 * share:.{digits}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−") + " %"
+
+
+def known(number: float) -> str:
+    """A number in few letters, or that it is unknown.
+
+    >>> known(0.25), known(float("nan"))
+    ('0.25', 'unknown')
+    """
+    return "unknown" if math.isnan(number) else short(number)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -129,20 +138,3 @@ def spread(what: str, curves: Mapping[str, Sequence[float]]) -> str:
         f" smallest in layer {low}, {short(last[low], 3)}"
     )
     return text + (f": a factor of {short(last[high] / last[low], 2)}." if last[low] > 0 else ".")
-
-
-def wilson(right: int, rows: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % interval of a share of so many rows.
-
-    >>> [round(end, 3) for end in wilson(29, 30)]
-    [0.833, 0.994]
-
-    Source: Wilson 1927.
-    """
-    if rows == 0:
-        return math.nan, math.nan
-    share = right / rows
-    middle = share + z * z / (2 * rows)
-    half = z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
-    whole = 1 + z * z / rows
-    return max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole)
