@@ -339,3 +339,19 @@ def test_what_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("[")
     with pytest.raises(DataError, match=r"run\.json: cannot be read"):
         _ = RunFolder.of(tmp_path).info
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"status": 3}',
+        '{"output": 5}',
+        '{"fingerprint": [1]}',
+        '{"epochs": "many"}',
+        '{"status": "finished", "output_sha256": 1}',
+    ],
+)
+def test_a_record_with_odd_values_is_told_in_a_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"run\.json: \w+ is .*; it was altered, remove the file"):
+        _ = RunFolder(tmp_path).info

@@ -27,6 +27,7 @@ from .flags import Grouped, settings_flags
 from .output import demand_place
 from .terminal import confusion_table, console, counted, known, named, number, plain_json, spark
 
+NOTES = 3  # of what to look at next; the report has them all
 FEW, FEW_OF = 10, 100_000  # different numbers that may be meant as classes, among so many rows
 
 
@@ -302,6 +303,8 @@ def _regression(rows: Table) -> str:
 
 
 def _report(trained: Any, path: str, seconds: float) -> None:
+    from ..runs.report.advice import advice
+
     out = console()
     history, score = trained.history, trained.score
     out.print(trained.predictor.model.summary(), highlight=False, markup=False)
@@ -330,6 +333,8 @@ def _report(trained: Any, path: str, seconds: float) -> None:
             f" (error ±{number(score.error, 4)}; always the mean: {known(score.baseline)})",
             highlight=False,
         )
+    for sentence in advice(trained)[:NOTES]:
+        out.print(f"note: {sentence}", highlight=False, markup=False)
     out.print(f"saved {path}", highlight=False, markup=False)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..circuit import vocabulary as ops
 from ..errors import DataError, listed, quoted, unknown
-from ..nn import Sequential, initializers, layers, losses, optim
+from ..nn import Sequential, activations, initializers, layers, losses, optim
 from ..nn.base import count
 
 __all__ = ["ACTIVATIONS", "INPUTS", "Combination", "Head", "head", "network"]
@@ -37,18 +37,7 @@ class CentredSigmoid(layers.Layer):
 
 
 ACTIVATIONS: dict[str, Callable[[], Any] | None] = {
-    "sigmoid": layers.Sigmoid,
-    "tanh": layers.Tanh,
-    "relu": layers.ReLU,
-    "leaky_relu": layers.LeakyReLU,
-    "prelu": layers.PReLU,
-    "elu": layers.ELU,
-    "selu": layers.SELU,
-    "gelu": layers.GELU,
-    "silu": layers.SiLU,
-    "softplus": layers.Softplus,
-    "softsign": layers.Softsign,
-    "hard_tanh": layers.HardTanh,
+    **activations.ACTIVATIONS,
     "centred_sigmoid": CentredSigmoid,
     "maxout": None,  # a layer of its own, which has the weights too
     "identity": None,

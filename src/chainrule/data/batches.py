@@ -13,8 +13,8 @@ import numpy as np
 
 from ..errors import DataError, quoted
 from ..nn.base import count
-from .arrays import check_features
 from . import mapped
+from .arrays import check_features
 from .table import Table, read_table
 
 __all__ = ["Batches"]

@@ -126,7 +126,7 @@ class Store:
 
     @property
     def _row(self) -> int:
-        return self.width * self.dtype.itemsize
+        return self.width * int(self.dtype.itemsize)
 
     def _move(self) -> None:
         """From memory to a file without a name, which goes when it is closed."""

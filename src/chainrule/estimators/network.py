@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import nn
 from ..errors import quoted, unknown
-from ..nn import initializers
+from ..nn import activations, initializers
 from ..nn.layers import Affine
 
 __all__ = ["ACTIVATIONS", "affine", "build", "draw", "each"]
@@ -20,18 +20,7 @@ __all__ = ["ACTIVATIONS", "affine", "build", "draw", "each"]
 ACTIVATIONS: dict[str, Callable[[], nn.Module] | None] = {
     "identity": None,
     "logistic": nn.Sigmoid,
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "prelu": nn.PReLU,
-    "elu": nn.ELU,
-    "selu": nn.SELU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "softplus": nn.Softplus,
-    "softsign": nn.Softsign,
-    "hard_tanh": nn.HardTanh,
+    **activations.ACTIVATIONS,
     "maxout": None,  # a layer of its own, in place of Linear
 }
 

@@ -197,3 +197,20 @@ class LogSoftmax(Layer):
 
     def forward(self, x: Any) -> Any:
         return ops.log_softmax(x, axis=self.axis)
+
+
+# The elementwise ones by their functions' names, for settings that name them.
+ACTIVATIONS: dict[str, type[Layer]] = {
+    "relu": ReLU,
+    "tanh": Tanh,
+    "sigmoid": Sigmoid,
+    "leaky_relu": LeakyReLU,
+    "prelu": PReLU,
+    "elu": ELU,
+    "selu": SELU,
+    "gelu": GELU,
+    "silu": SiLU,
+    "softplus": Softplus,
+    "softsign": Softsign,
+    "hard_tanh": HardTanh,
+}

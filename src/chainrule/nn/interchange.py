@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, ModelFileError, listed, quoted, unknown
-from . import layers
+from . import activations, layers
 from .groups import Group, chained, demand_known, groups_of, numbers, ordered, shown, stem
 from .module import Module
 from .sequential import Sequential
@@ -38,18 +38,8 @@ Activation = str | Module | None
 ACTIVATIONS: dict[str, Callable[[], Module] | None] = {
     "identity": None,
     "none": None,
-    "relu": layers.ReLU,
-    "tanh": layers.Tanh,
-    "sigmoid": layers.Sigmoid,
     "logistic": layers.Sigmoid,
-    "leaky_relu": layers.LeakyReLU,
-    "elu": layers.ELU,
-    "selu": layers.SELU,
-    "gelu": layers.GELU,
-    "silu": layers.SiLU,
-    "softplus": layers.Softplus,
-    "softsign": layers.Softsign,
-    "hard_tanh": layers.HardTanh,
+    **{name: kind for name, kind in activations.ACTIVATIONS.items() if name != "prelu"},
     "softmax": layers.Softmax,
     "log_softmax": layers.LogSoftmax,
 }

@@ -216,6 +216,12 @@ class RunFolder:
             raise DataError(f"{self.place(INFO)}: cannot be read ({error})") from None
         if not isinstance(found, dict):
             raise DataError(f"{self.place(INFO)}: holds no JSON object; it was altered")
+        for name, kind in _NOTED.items():
+            if not isinstance(found.get(name, kind()), kind):
+                raise DataError(
+                    f"{self.place(INFO)}: {name} is {quoted(found[name])}; it was altered, remove"
+                    " the file"
+                )
         return found
 
     def note(self, **changes: Any) -> None:
@@ -277,6 +283,9 @@ class RunFolder:
         """The whole history, a line an epoch as JSON and as CSV."""
         self.write(LINES, "".join(_lines(history, 0)))
         self.write(CSV, history.to_csv())
+
+
+_NOTED = {"status": str, "epochs": int, "output": str, "output_sha256": str, "fingerprint": dict}
 
 
 class Recorder(Silent):

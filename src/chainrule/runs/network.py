@@ -9,25 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..nn import EmbedColumns, Sequential, layers, losses, optim, schedules
+from ..nn.activations import ACTIVATIONS
 
 if TYPE_CHECKING:
     from .config import Settings
 
 __all__ = ["ACTIVATIONS", "LOSSES", "SCHEDULES", "loss", "network", "optimizer"]
 
-ACTIVATIONS: dict[str, type[layers.Module]] = {
-    "relu": layers.ReLU,
-    "tanh": layers.Tanh,
-    "sigmoid": layers.Sigmoid,
-    "leaky_relu": layers.LeakyReLU,
-    "elu": layers.ELU,
-    "selu": layers.SELU,
-    "gelu": layers.GELU,
-    "silu": layers.SiLU,
-    "softplus": layers.Softplus,
-}
 # σ and tanh keep the variance with Glorot's draw, the rectifiers with He's, SELU with LeCun's.
-_INITIALISERS = {"tanh": "glorot_uniform", "sigmoid": "glorot_uniform", "selu": "lecun_normal"}
+_INITIALISERS = {
+    **dict.fromkeys(("tanh", "sigmoid", "softsign", "hard_tanh"), "glorot_uniform"),
+    "selu": "lecun_normal",
+}
 
 LOSSES = {  # by task; the first is the default
     "classification": ("softmax_cross_entropy", "logistic"),

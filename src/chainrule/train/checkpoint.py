@@ -181,10 +181,11 @@ def _described(
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """The state of a run as a document and arrays."""
     arrays: dict[str, Array] = {f"model.{k}": v for k, v in run.values().items()}
-    arrays.update({f"buffer.{k}": v for k, v in run.model.named_buffers()})
     arrays.update({f"beginning.{k}": v for k, v in run.beginning.items()})
     state, own = _taken_apart(run.state)
     arrays.update({f"state.{k}": v for k, v in own.items()})
+    buffers, own = _taken_apart(dict(run.model.named_buffers()))
+    arrays.update({f"buffers.{k}": v for k, v in own.items()})
     columns = {"loss": history.loss, "step_loss": history.step_loss, "val_loss": history.val_loss}
     columns.update({f"metrics.{k}": v for k, v in history.metrics.items()})
     arrays.update({f"history.{k}": np.array(v, np.float64) for k, v in columns.items()})
@@ -196,6 +197,7 @@ def _described(
     lr = getattr(run.optimizer, "lr", None)
     document = {
         "state": state,
+        "buffers": buffers,
         "metrics": list(history.metrics),
         "stopped": history.stopped,
         "seconds": seconds,
@@ -292,7 +294,8 @@ def _restore(kept: Kept, run: Run, history: History, callbacks: Iterable[Any]) -
         run.beginning = kept.under("beginning")
         run.model.load_state_dict(run.beginning)
         return
-    run.model.load_state_dict({**kept.under("model"), **kept.under("buffer")})
+    buffers = _with_arrays(document["buffers"], kept.under("buffers"))
+    run.model.load_state_dict({**kept.under("model"), **buffers})
     state = _with_arrays(document["state"], kept.under("state"))
     if isinstance(run.optimizer, Optimizer):
         _demand_alike(run.state, state, "the optimizer's state")
@@ -383,6 +386,7 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     "number": _natural,
     "identity": lambda value: isinstance(value, dict) and _natural(value.get("seed")),
     "state": lambda value: isinstance(value, dict),
+    "buffers": lambda value: isinstance(value, dict),
     "metrics": _texts,
     "stopped": lambda value: value is None or isinstance(value, str),
     "seconds": _number,

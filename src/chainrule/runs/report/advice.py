@@ -109,7 +109,10 @@ def _by_heart(trained: Any) -> Iterator[str]:
         beyond = wilson(round(score.value * score.rows), score.rows)[1]
     if not (learnt > beyond and learnt - score.value > GAP[score.name]):
         return
-    told = {"accuracy": f"{words.percent(learnt)} of them right", "r2": f"them with R² {learnt:.3g}"}
+    told = {
+        "accuracy": f"{words.percent(learnt)} of them right",
+        "r2": f"them with R² {learnt:.3g}",
+    }
     yield (
         f"It has learnt the training rows by heart: it answers {told[score.name]}. Try --patience"
         " 20, --dropout 0.2, --weight-decay 0.01, fewer --hidden units, or more rows."

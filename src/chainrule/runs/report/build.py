@@ -92,7 +92,8 @@ def report(trained: Any, *, name: str = "", command: str = "") -> str:
     html = (
         '<a class="skip" href="#main">To the report</a>'
         f'<header><h1>{escape(facts.name)}</h1><p class="lead">{escape(headline(facts))}</p>'
-        f'{_tiles(facts)}{_next(facts)}</header><nav aria-label="Parts of the report"><ul>{links}</ul></nav>'
+        f"{_tiles(facts)}{_next(facts)}</header>"
+        f'<nav aria-label="Parts of the report"><ul>{links}</ul></nav>'
         f'<main id="main">{body}</main>'
     )
     return page(f"{facts.name}: training report", html, style=STYLE)
@@ -195,7 +196,8 @@ def _settings(facts: Facts, command: str) -> str:
     settings = facts.trained.settings
     versions = _versions()
     line = command or _command(facts)
-    repeat = f"<p>To repeat the run:</p><pre class="wrap"><code>{escape(line)}</code></pre>" if line else ""
+    code = f'<pre class="wrap"><code>{escape(line)}</code></pre>'
+    repeat = f"<p>To repeat the run:</p>{code}" if line else ""
     toml = _bare(settings.to_toml())
     made = ", ".join(f"{name} {version}" for name, version in versions.items())
     compiled = str(getattr(facts.trained.history, "compiled", ""))

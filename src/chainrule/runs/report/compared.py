@@ -12,6 +12,7 @@ from ... import plot
 from ...page import escape, page
 from ...plot import Chart
 from ...plot.scale import short
+from ..evaluation import wilson
 from ..listing import Listed, differences
 from . import words
 from .build import STYLE, figures

@@ -124,7 +124,9 @@ class Facts:
         names = self.schema.feature_names
         order = np.argsort(-np.abs(away), kind="stable")[:most]
         return [
-            (clean(names[k], LONG), float(values[k]), float(away[k])) for k in order.tolist() if away[k]
+            (clean(names[k], LONG), float(values[k]), float(away[k]))
+            for k in order.tolist()
+            if away[k]
         ]
 
     @cached_property
