@@ -3,7 +3,7 @@
     ChainruleError
     ├── DataError          (ValueError)   a table, file or array cannot be learnt from
     ├── ShapeError         (ValueError)   two shapes do not fit each other
-    ├── GradientError                     a gradient is wrong, lost or out of date
+    ├── GradientError      (ValueError)   a gradient is wrong, lost or out of date
     ├── UnknownNameError   (ValueError)   a name is not one of those known
     ├── ExpressionError    (ValueError)   a formula cannot be read
     ├── ModelFileError     (ValueError)   a model file is damaged, altered or hostile
@@ -47,7 +47,7 @@ class ShapeError(ChainruleError, ValueError):
     """Two shapes do not fit each other."""
 
 
-class GradientError(ChainruleError):
+class GradientError(ChainruleError, ValueError):
     """A gradient is wrong, lost, or belongs to values that have changed since."""
 
 

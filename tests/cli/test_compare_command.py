@@ -137,8 +137,13 @@ def _one_rate(options: dict[str, Any]) -> list[Any]:
         ((6.5, 5.5, 7.5), False, "holds here"),
         ((2.9, 2.2, 3.9), False, "holds partly: 2.9×, not 6×"),
         ((3.2, 2.9, 3.6), True, "holds partly: at least 3.2×; it did not get there in time"),
-        ((1.0, 0.9, 1.2), False, "not here: the difference is noise"),
+        ((2.9, 1.2, 7.1), False, "holds partly: 2.9×, too uncertain for 6×"),
+        ((1.0, 0.9, 1.2), False, "not here: the difference may be noise"),
         ((0.5, 0.3, 0.9), False, "not here: the reverse"),
+        (
+            (0.5, 0.3, 0.9), True,
+            "not here: it did not get there in time, so how much more it takes is not known",
+        ),
     ],
 )
 def test_verdicts(interval: tuple[float, float, float], at_least: bool, verdict: str) -> None:

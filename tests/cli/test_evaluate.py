@@ -95,8 +95,9 @@ def test_wilsons_interval_solves_its_equation(rows: int, data: st.DataObject) ->
         assert abs(p - q) == pytest.approx(evaluation.Z * (q * (1 - q) / rows) ** 0.5, abs=1e-7)
 
 
-def test_the_bootstrap_covers_what_it_promises() -> None:
+def test_the_bootstrap_covers_what_it_promises(monkeypatch: pytest.MonkeyPatch) -> None:
     """R² of a known law lies within the interval in about 95 of 100 samples."""
+    monkeypatch.setattr(evaluation, "RESAMPLES", 250)
     rng, hits = np.random.default_rng(0), 0
     for seed in range(100):
         x = rng.normal(size=150)

@@ -30,7 +30,7 @@ def test_help_puts_every_flag_under_a_heading_once(capsys: pytest.CaptureFixture
         if name != "data":
             flag = "--" + name.replace("_", "-")
             assert len(re.findall(rf"^  {flag}(?![\w-])", text, re.MULTILINE)) == 1, flag
-    for flag in ("--linear", "--config", "--resume", "-o, --output", "-h, --help"):
+    for flag in ("--linear", "--config", "--resume", "-o, --output", "--force"):
         assert len(re.findall(rf"^  {flag}(?![\w-])", text, re.MULTILINE)) == 1, flag
 
 
@@ -106,3 +106,28 @@ def test_one_held_out_row_has_no_r2(capsys: pytest.CaptureFixture[str]) -> None:
     Path("other.csv").write_text("b\n1\n")
     assert main(["predict", "six.safetensors", "other.csv"]) == 1
     assert capsys.readouterr().err.startswith("error: other.csv: column 'a' is missing")
+
+
+def test_ctrl_c_while_saving_says_where_the_model_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    words = ["train", "iris", "--epochs", "1", "--hidden", "3", "-q"]
+    with monkeypatch.context() as patched:
+        patched.setattr("chainrule.cli.train._saved", interrupted)
+        assert main(words) == 130
+    assert capsys.readouterr().err == "stopped at once; the model is in runs/iris-1\n"
+    assert main(["evaluate", "runs/iris-1", "iris"]) == 0
+
+
+def test_numbers_that_may_be_classes_are_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"{k % 7},{(1.0, 2.0, 3.5)[k % 3]}\n" for k in range(60))
+    Path("few.csv").write_text("a,y\n" + rows)
+    words = ["train", "few.csv", "--target", "y", "--epochs", "1", "--hidden", "3", "--no-run"]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "(regression; its 3 values are classes with --task classification)" in text
+    assert main([*words, "--force", "--task", "classification"]) == 0
+    assert "(3 classes)" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import chainrule as cr
-from chainrule.data import Batches, Standardizer, load_dataset, read_table, scan
+from chainrule.data import Batches, Standardizer, load_dataset, mapped, read_table, scan
 from chainrule.errors import DataError
 
 X = np.arange(60.0).reshape(30, 2)
@@ -67,6 +67,52 @@ class TestRows:
         plain, streamed = (Batches((data, Y), 4) for data in (X, mapped))
         for (a, b), (c, d) in zip(plain.epoch(2), streamed.epoch(2), strict=True):
             assert (a.tobytes(), b.tobytes()) == (c.tobytes(), d.tobytes())
+
+    @pytest.mark.parametrize("size", [1, 4, 30, 64])
+    @pytest.mark.parametrize("shuffle", [True, False])
+    @pytest.mark.parametrize("weighted", [True, False])
+    def test_what_is_read_together_changes_nothing(
+        self, tmp_path, monkeypatch, size, shuffle, weighted
+    ):
+        X.tofile(tmp_path / "X")
+        file = np.memmap(tmp_path / "X", float, "r", shape=X.shape)
+        options = {"shuffle": shuffle, "prepare": Standardizer.fit(X), "dtype": float}
+        if weighted:
+            options["sample_weight"] = np.where(Y % 5 == 0, 0, Y)
+        one = list(Batches((X, Y), size, **options).epoch(3))
+        monkeypatch.setattr("chainrule.data.batches.AHEAD", 100)
+        monkeypatch.setattr("chainrule.data.mapped.SEGMENT", 64)
+        monkeypatch.setattr("chainrule.data.mapped.BLOCK", 8)
+        other = list(Batches((file, Y), size, **options).epoch(3))
+        assert [len(batch) for batch in one] == [3 if weighted else 2] * len(one)
+        for a, b in zip(one, other, strict=True):
+            assert [part.tobytes() for part in a] == [part.tobytes() for part in b]
+        seen = sorted(row for batch in one for row in batch[1].tolist())
+        assert seen == [row for row in range(30) if not weighted or row % 5]
+        if weighted:
+            assert all((y == w).all() for _, y, w in one)
+
+    def test_one_batch_of_all_rows_is_in_their_order_as_in_fit(self):
+        assert rows(Batches((X, Y), 30)) == rows(Batches((X, Y), 99)) == list(range(30))
+        assert rows(Batches((X, Y), 29)) != list(range(30))
+
+    def test_a_part_of_a_table_in_a_file_is_in_a_file(self, monkeypatch):
+        monkeypatch.setattr(scan, "LARGE", 100)
+        monkeypatch.setattr("chainrule.data.mapped.SEGMENT", 256)
+        monkeypatch.setattr("chainrule.data.mapped.BLOCK", 64)
+        table = read_table(
+            {"a": np.arange(90.0), "b": np.arange(90) % 7, "y": np.arange(90.0)}, "y"
+        )
+        visit = np.random.default_rng(0).permutation(90)[:50] - 10
+        part = table.take(visit)
+        assert isinstance(part.features, np.memmap)
+        assert (part.features == np.array(table.features)[visit]).all()
+        assert part.target.tolist() == (visit % 90).tolist()
+        assert not isinstance(table.take([3, 5]).features, np.memmap)
+        assert table.take([]).features.shape == (0, 2)
+        assert table.take(range(90)).digest() == table.digest()
+        columns = [c.tolist() for c in mapped.columns(table.features)]
+        assert columns == np.array(table.features).T.tolist()
 
     def test_table(self):
         table = load_dataset("diabetes")
@@ -254,3 +300,9 @@ class TestErrors:
                 Batches((X, Y), **wrong)
         with pytest.raises(DataError, match="for a path"):
             Batches((X, Y), target="y")
+        with pytest.raises(DataError, match=r"sample_weight has shape \(29,\), expected \(30,\)"):
+            Batches((X, Y), sample_weight=Y[1:])
+        with pytest.raises(DataError, match="sample_weight is for arrays and tables"):
+            Batches(lambda: iter([(X, Y)]), sample_weight=Y)
+        with pytest.raises(DataError, match="no rows"):
+            list(Batches((X, Y), sample_weight=0 * Y).epoch(1))

@@ -16,6 +16,7 @@ import pytest
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
+from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -166,3 +167,41 @@ def test_without_scikit_learn_one_line_says_what_to_install() -> None:
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     wanted = "chainrule.estimators needs scikit-learn: pip install 'chainrule[sklearn]'\n"
     assert (said.stdout, said.stderr) == (wanted, "")
+
+
+def test_classes_that_changed_are_named_as_they_are_written() -> None:
+    names = np.array(["setosa", "virginica", "versicolor"])[Y]
+    model = MLPClassifier(**{**SMALL, "max_iter": 1}, warm_start=True).fit(X, names)
+    with pytest.raises(ValueError, match=r"warm_start can only be used .* now 'x', 'y', 'z'$"):
+        model.fit(X, np.array(["x", "y", "z"])[Y])
+    with pytest.raises(ValueError, match=r"classes not in `self.classes_`: 'x', 'y', 'z'; known"):
+        model.set_params(warm_start=False).partial_fit(X, np.array(["x", "y", "z"])[Y])
+
+
+def test_a_column_of_classes_is_warned_about_once() -> None:
+    with pytest.warns(DataConversionWarning) as seen:
+        MLPClassifier(**{**SMALL, "max_iter": 1}, class_weight="balanced").fit(X, Y[:, None])
+    assert sum(issubclass(one.category, DataConversionWarning) for one in seen) == 1
+
+
+def test_callbacks_have_their_own_floating_point_settings() -> None:
+    told: list[Any] = []
+
+    class Looks:
+        def on_epoch(self, moment: Any) -> bool:
+            told.append(np.geterr())
+            return len(told) == 2
+
+    with np.errstate(over="warn", under="raise"):
+        settings = np.geterr()
+        model = MLPClassifier(**SMALL, callbacks=Looks()).fit(X, Y)
+    assert told == [settings, settings]
+    assert (model.n_iter_, model.stopped_) == (2, True)
+    with pytest.raises(TypeError, match="has no method on_step"):
+        MLPClassifier(**SMALL, callbacks=[1]).fit(X, Y)
+
+
+def test_divergence_is_a_value_error_as_there() -> None:
+    model = MLPRegressor(**{**SMALL, "solver": "sgd", "learning_rate_init": 1e6})
+    with pytest.raises(ValueError, match="training diverged"):
+        model.fit(X, X[:, 0])

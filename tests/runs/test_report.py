@@ -118,7 +118,7 @@ def test_the_command_repeats_the_run(iris: Any) -> None:
     from chainrule.cli.train import train
 
     html = report(iris)
-    (line,) = re.findall(r"<pre><code>(chainrule train [^<]*)</code>", html)
+    (line,) = re.findall(r'<pre class="wrap"><code>(chainrule train [^<]*)</code>', html)
     context = train.make_context("train", shlex.split(line)[2:])
     given = {k: v for k, v in context.params.items() if k in Settings.__dataclass_fields__}
     kept = {k: v for k, v in given.items() if v not in (None, ())}
@@ -154,7 +154,7 @@ def test_plots_are_files_too(iris: Any, tmp_path: Path) -> None:
 def test_a_run_without_watch_validation_or_epochs(iris: Any) -> None:
     history = type(iris.history)(step_loss=[1.0, 0.5], stopped="interrupted")
     bare = dataclasses.replace(iris, history=history, watch=None, validation=None)
-    assert "stopped early" in text(report(bare))
+    assert "0 of 4, interrupted" in text(report(bare))
 
 
 def test_a_run_that_answers_nonsense(iris: Any, diabetes: Any) -> None:

@@ -103,32 +103,44 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
 def kill_at_random(folder: Path, times: int, seed: int) -> tuple[int, int]:
-    """Runs that are killed again and again, then finished; how many kills, and how many hit."""
-    unbroken()
+    """Runs that are killed again and again, then finished; how many kills, and how many hit.
+
+    Every third run is one in machine code: to compile it takes a child most of its time.
+    """
     rng = np.random.default_rng(seed)
-    began = time.perf_counter()
-    assert in_child(lambda: train(folder / "whole")) == 0
-    lasts = time.perf_counter() - began
+    lasts = [timed(folder / f"whole {c}", compiled=c) for c in (False, True)]
     kills = hits = run = 0
     while kills < times:
         run += 1
-        place = folder / str(run)
-        for _ in range(int(rng.integers(1, 5))):
-            wait, how = rng.uniform(0, lasts), SIGNALS[int(rng.integers(3))]
-            status = in_child(lambda p=place: quietly(p), kill_after=(wait, how))
+        place, compiled = folder / str(run), run % 3 == 0
+        for _ in range(int(rng.integers(1, 4))):
+            wait, how = rng.uniform(0, lasts[compiled]), SIGNALS[int(rng.integers(3))]
+            status = in_child(
+                lambda p=place, c=compiled: quietly(p, compiled=c), kill_after=(wait, how)
+            )
             assert status == 0 or os.WTERMSIG(status) in SIGNALS or os.WEXITSTATUS(status) == 130
             kills += 1
             hits += status != 0
-        assert_same(unbroken(), train(place))
+        assert_same(unbroken(compiled=compiled), train(place, compiled=compiled))
         shutil.rmtree(place)
     return kills, hits
 
 
-def quietly(folder: Path) -> None:
-    """A run for a child: one that Ctrl-C ends before it began says nothing."""
+def timed(folder: Path, compiled: bool) -> float:
+    """The seconds that a whole run takes in a child."""
+    unbroken(compiled=compiled)
+    began = time.perf_counter()
+    assert in_child(lambda: train(folder, compiled=compiled)) == 0
+    return time.perf_counter() - began
+
+
+def quietly(folder: Path, compiled: bool) -> None:
+    """A run for a child, which says by its status whether Ctrl-C ended it, before or within."""
     try:
-        train(folder)
+        stopped = train(folder, compiled=compiled)[1].stopped
     except KeyboardInterrupt:
+        stopped = "interrupted"
+    if stopped is not None:
         os._exit(130)
 
 

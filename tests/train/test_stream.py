@@ -93,7 +93,7 @@ def test_callbacks_see_each_step_and_may_change_the_rate():
             moment.optimizer.lr /= 2
 
     runs = [
-        train(Source(103), compile=c, callbacks=[r := Slows()], model=network(0)) + (r,)
+        (*train(Source(103), compile=c, callbacks=[r := Slows()], model=network(0)), r)
         for c in (True, False)
     ]
     (_, one, seen), (_, other, looked) = runs
@@ -133,6 +133,17 @@ def test_divergence_leaves_the_last_finite_weights(compiled):
     assert all(np.isfinite(p.value).all() for p in model.parameters())
 
 
+def test_a_stream_in_another_order_is_another_run(tmp_path):
+    def batches(**order):
+        return cr.data.Batches((X, Y), batch_size=16, **order)
+
+    train(batches(), checkpoint=tmp_path, epochs=1)
+    for order in ({"seed": 3}, {"shuffle": False}):
+        with pytest.raises(DataError, match="'source' differ"):
+            train(batches(**order), checkpoint=tmp_path, resume=True)
+    train(batches(), checkpoint=tmp_path, resume=True)
+
+
 def test_what_a_source_may_not_do():
     class Shrinks(Source):
         def epoch(self, number):
@@ -140,6 +151,19 @@ def test_what_a_source_may_not_do():
 
     with pytest.raises(DataError, match="epoch 2 has 16 rows, an earlier one had 32"):
         train(Shrinks(), compile=False)
+
+    class Uneven(Source):
+        sizes: tuple = ()
+
+        def epoch(self, number):
+            yield from (self.cut(np.arange(size)) for size in self.sizes)
+
+    Uneven.sizes = 10, 10, 16
+    with pytest.raises(DataError, match="batch 1 of epoch 1 is short of the source's batch_size"):
+        train(Uneven(), compile=False)
+    Uneven.sizes = 16, 20
+    with pytest.raises(DataError, match="batch 2 of epoch 1 has 20 rows, more than the source's"):
+        train(Uneven(), compile=False)
 
     class Bad(Source):
         def epoch(self, number):

@@ -104,11 +104,10 @@ def test_weights_that_are_none(weights, said):
 
 
 def test_a_loss_without_weights_is_refused_before_training():
+    def mine(prediction, target):
+        return losses.softmax_cross_entropy(prediction, target)
+
     with pytest.raises(TypeError, match=r"'mine' takes no sample_weight; define it as f\("):
-
-        def mine(prediction, target):
-            return losses.softmax_cross_entropy(prediction, target)
-
         train(X, Y, W, loss=mine)
 
     def weighable(prediction, target, sample_weight=None):
@@ -119,5 +118,5 @@ def test_a_loss_without_weights_is_refused_before_training():
 
 def test_weights_too_large_for_the_dtype():
     model = nn.Sequential(nn.Linear(4, 3), seed=1)
-    with pytest.raises(DataError, match="sample_weight .* too large for the model's float32"):
+    with pytest.raises(DataError, match=r"sample_weight .* too large for the model's float32"):
         cr.fit(model, X, Y, loss="softmax_cross_entropy", sample_weight=W * 1e300)

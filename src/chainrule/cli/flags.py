@@ -14,7 +14,7 @@ from ..runs.config import Rule, Settings, rules
 __all__ = ["Grouped", "settings_flags"]
 
 HEADINGS = {
-    "Data": ("target", "task", "missing", "categories", "categorical", "drop"),
+    "Data": ("target", "task", "missing", "categories", "categorical", "drop", "stream"),
     "Network": ("hidden", "linear", "activation", "batch_norm", "dropout", "init"),
     "Learning": (
         "epochs", "batch_size", "lr", "schedule", "optimizer", "momentum", "weight_decay", "loss",
@@ -80,7 +80,7 @@ def _default(name: str) -> str:
     return f"  [default: {default:g}]" if isinstance(default, float) else f"  [default: {default}]"
 
 
-class _Setting(click.ParamType):
+class _Setting(click.ParamType):  # type: ignore[type-arg]
     """One value of a setting, by the rule that files and Python follow too."""
 
     def __init__(self, name: str, rule: Rule) -> None:

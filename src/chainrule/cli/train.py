@@ -9,6 +9,7 @@ import math
 import os
 import re
 import signal
+import textwrap
 import threading
 import time
 import warnings
@@ -334,7 +335,9 @@ def _report(trained: Any, path: str, seconds: float) -> None:
             highlight=False,
         )
     for sentence in advice(trained)[:NOTES]:
-        out.print(f"note: {sentence}", highlight=False, markup=False)
+        width = out.width if out.is_terminal else 80
+        lines = textwrap.fill(f"note: {sentence}", width, break_on_hyphens=False)
+        out.print(lines, highlight=False, markup=False)
     out.print(f"saved {path}", highlight=False, markup=False)
 
 

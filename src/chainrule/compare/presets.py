@@ -24,6 +24,8 @@ __all__ = ["PRESETS", "Finding", "Preset", "Replay", "replay"]
 RATES = (0.3, 1.0, 3.0, 10.0)
 LEVEL = 0.95  # training accuracy
 HOLDS, PARTLY, NOT = "holds here", "holds partly", "not here"
+MAYBE_NOISE = "the difference may be noise"
+LITTLE = 1.0  # percentage points that are "not much"
 
 Found = dict[str, Comparison]
 
@@ -151,13 +153,18 @@ def _of_ratio(ratio: Ratio, claimed: float) -> str:
     times = ratio.times
     if math.isnan(times.low):
         return ""
+    if times.low <= 1 and ratio.at_least:
+        return f"{NOT}: it did not get there in time, so how much more it takes is not known"
     if times.low <= 1:
-        return f"{NOT}: the reverse" if times.high < 1 else f"{NOT}: the difference is noise"
-    if times.high >= claimed:
+        return f"{NOT}: the reverse" if times.high < 1 else f"{NOT}: {MAYBE_NOISE}"
+    if ratio.at_most:
+        return f"{NOT}: the other did not always get there in time"
+    if times.high >= claimed and times.low >= claimed / 2:  # a wide interval supports no figure
         return HOLDS
     if ratio.at_least:
         return f"{PARTLY}: at least {times.mean:.2g}×; it did not get there in time"
-    return f"{PARTLY}: {times.mean:.2g}×, not {claimed:g}×"
+    less = "not" if times.high < claimed else "too uncertain for"
+    return f"{PARTLY}: {times.mean:.2g}×, {less} {claimed:g}×"
 
 
 def _better(what: str, found: Comparison, good: str, other: str) -> Finding:
@@ -175,7 +182,7 @@ def _of_difference(points: Interval) -> str:
         return ""
     if points.low > 0:
         return HOLDS
-    return f"{NOT}: the reverse" if points.high < 0 else f"{NOT}: the difference is noise"
+    return f"{NOT}: the reverse" if points.high < 0 else f"{NOT}: {MAYBE_NOISE}"
 
 
 def _difference(found: Comparison, good: str, other: str) -> Interval:
@@ -254,8 +261,16 @@ def _relatives(found: Found) -> Iterator[Finding]:
         yield _better(f"accuracy of {name} over ReLU", one, name, "relu")
         yield _slower(f"ReLU against {name}", one, "relu", name)
     tanh = _better("accuracy of tanh over ReLU", one, "tanh", "relu")
-    modest = NOT if tanh.low > 0 else HOLDS  # nothing much was to be expected, and nothing came
-    yield replace(tanh, verdict="" if math.isnan(tanh.low) else modest)
+    yield replace(tanh, verdict=_of_little(tanh.low, tanh.high))
+
+
+def _of_little(low: float, high: float) -> str:
+    """Whether a gain, in percentage points, is known to be little."""
+    if math.isnan(low):
+        return ""
+    if high <= LITTLE:
+        return HOLDS
+    return NOT if low > LITTLE else f"{PARTLY}: up to {high:.1f} points are not ruled out"
 
 
 def _saturation(found: Found) -> Iterator[Finding]:

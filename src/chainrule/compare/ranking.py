@@ -127,36 +127,45 @@ def _differences(a: Sequence[Cell], b: Sequence[Cell]) -> list[float]:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as many epochs; `at_least` where the slower one did not get there in time."""
+    """How many times as many epochs; a bound where one of the two did not get there in time.
+
+    Where neither did, in some seeds, `times` is nan: nothing is known.
+    """
 
     times: Interval
-    at_least: bool
+    at_least: bool  # the slower one did not
     seeds: int
+    at_most: bool = False  # the faster one did not
 
     def __str__(self) -> str:
+        if math.isnan(self.times.mean):
+            return "an unknown number of times"
         text = f"{self.times.mean:.2g}×" if self.times.mean < 9.95 else f"{self.times.mean:.0f}×"
         if math.isfinite(self.times.low):
             text += f" ({self.times.low:.2g} to {self.times.high:.2g})"
-        return f"at least {text}" if self.at_least else text
+        return f"{'at least ' * self.at_least}{'at most ' * self.at_most}{text}"
 
 
 def speed_ratio(slow: Sequence[Cell], fast: Sequence[Cell], level: float) -> Ratio:
     """The epochs of `slow` to the level over those of `fast`: the geometric mean over the seeds.
 
     The interval is the t interval of the logarithms. A run that ended below the level counts with
-    its whole length, which is too little: the ratio is then "at least".
+    its whole length, which is too little: the ratio is then "at least", or "at most".
     """
     other = {cell.seed: cell for cell in fast}
-    logs, at_least = [], False
+    logs, at_least, at_most = [], False, False
     for cell in slow:
         if cell.seed not in other:
             continue
         pair = (cell, other[cell.seed])
         there = [one.epochs_to(level) for one in pair]
         at_least |= math.isinf(there[0])
+        at_most |= math.isinf(there[1])
         epochs = [
             min(a, max(1.0, len(one.train_scores) - 1.0))
             for a, one in zip(there, pair, strict=True)
         ]
         logs.append(math.log(max(epochs[0], 1e-3) / max(epochs[1], 1e-3)))
-    return Ratio(interval(logs).map(np.exp), at_least, len(logs))
+    if at_least and at_most:
+        return Ratio(Interval(math.nan, math.nan, math.nan), False, len(logs))
+    return Ratio(interval(logs).map(np.exp), at_least, len(logs), at_most)

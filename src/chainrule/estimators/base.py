@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,7 +23,7 @@ from ..ops import constant
 from ..train import fit
 from . import solvers
 from .coefs import Values
-from .listening import CallbackSupport, listening, with_callbacks
+from .listening import CallbackSupport, listening, own, with_callbacks
 from .network import affine, build, draw
 from .objective import Objective
 from .rows import Rows, row_weights, validation
@@ -206,7 +206,7 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         rules = self._rules(rule)
         watch = Watch(record, rules, rule, count, self._score_on(scored) if scored else None)
         seed = self._seed()
-        callbacks = [watch, *listening(self, rows, epochs), *_several(self.callbacks)]
+        callbacks = [watch, *listening(self, rows, epochs), *own(self.callbacks)]
         stopped = None
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # a GradientError says it better
@@ -320,7 +320,7 @@ class MLP(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         """Best weights back, and the warnings that scikit-learn gives."""
         record = self._record
         record.stopped = watch.ended and self.early_stopping
-        self.stopped_ = watch.ended
+        self.stopped_ = watch.ended or stopped == "callback"
         if record.best and (watch.ended or not incremental):
             self.model_.load_state_dict(record.best)
         if stopped == "interrupted":
@@ -453,9 +453,3 @@ def stochastic(estimator: Any) -> bool:
             " rows at once. Choose solver='adam' or 'sgd'"
         )
     return True
-
-
-def _several(callbacks: Any) -> list[Any]:
-    if callbacks is None:
-        return []
-    return list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]

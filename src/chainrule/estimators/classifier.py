@@ -99,7 +99,7 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     # -- targets --------------------------------------------------------------------------------
 
     def _learn_targets(self, y: Array, fresh: bool, classes: Any) -> None:
-        y = _column(y)
+        y = _column(y, warn=True)
         kind = _kind(y)
         if fresh or not hasattr(self, "classes_"):
             self._multilabel = kind.startswith("multilabel")
@@ -122,23 +122,23 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
     def _demand_known(self, y: Array, classes: Any) -> None:
         if classes is not None and not np.array_equal(unique_labels(classes), self.classes_):
             raise DataError(
-                f"classes is not the same as on the last call: {listed(classes)}, before"
-                f" {listed(self.classes_)}"
+                f"classes is not the same as on the last call: {_words(classes)}, before"
+                f" {_words(self.classes_)}"
             )
-        self._demand_among(y, self.classes_)
-        if self.warm_start and not set(unique_labels(y)) == set(self.classes_):
+        if self.warm_start and not np.array_equal(unique_labels(y), self.classes_):
             raise DataError(
                 "warm_start can only be used where `y` has the same classes as in the previous"
-                f" call to fit: previously {listed(self.classes_)}, now {listed(np.unique(y))}"
+                f" call to fit: previously {_words(self.classes_)}, now {_words(np.unique(y))}"
             )
+        self._demand_among(y, self.classes_)
 
     @staticmethod
     def _demand_among(y: Array, classes: Array) -> None:
         odd = np.setdiff1d(y, classes)
         if len(odd):
             raise DataError(
-                f"`y` has classes not in `self.classes_`: {listed(odd)}; known are"
-                f" {listed(classes)}"
+                f"`y` has classes not in `self.classes_`: {_words(odd)}; known are"
+                f" {_words(classes)}"
             )
 
     def _encoded(self, y: Array, dtype: Any) -> Array:
@@ -249,8 +249,12 @@ class MLPClassifier(ClassifierMixin, MLP):  # type: ignore[misc]
         return tags
 
 
-def _column(y: Array) -> Array:
-    return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+def _words(classes: Any) -> str:
+    return listed(np.asarray(classes).tolist())
+
+
+def _column(y: Array, warn: bool = False) -> Array:
+    return column_or_1d(y, warn=warn) if y.ndim == 2 and y.shape[1] == 1 else y
 
 
 def _kind(y: Array) -> str:

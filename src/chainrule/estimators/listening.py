@@ -1,8 +1,10 @@
-"""scikit-learn's own callbacks (its `set_callbacks`, from 1.9 on), told by ours."""
+"""Who else is told of a run: callbacks of `chainrule.fit`, and scikit-learn's own (from 1.9 on)."""
 
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Iterable
 from typing import Any
 
 try:
@@ -18,9 +20,42 @@ except ImportError:  # before 1.9
         return method
 
 
-from ..train import Moment
+import numpy as np
 
-__all__ = ["CallbackSupport", "listening", "with_callbacks"]
+from ..train import Moment
+from ..train.callbacks import Callbacks
+
+__all__ = ["CallbackSupport", "listening", "own", "with_callbacks"]
+
+
+def own(callbacks: Any) -> list[Any]:
+    """The user's callbacks, each told under the floating-point settings that hold here.
+
+    `fit` of an estimator silences overflow in its steps; what happens in a callback is not of them.
+    """
+    if callbacks is None:
+        return []
+    several = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    return [_Undisturbed(one) if _told(one) else one for one in several]
+
+
+def _told(callback: Any) -> list[str]:
+    return [event for event in Callbacks.EVENTS if callable(getattr(callback, event, None))]
+
+
+class _Undisturbed:
+    """A callback that does not notice what NumPy's warnings are set to around it."""
+
+    def __init__(self, callback: Any) -> None:
+        settings = np.geterr()
+        for event in _told(callback):
+            method = getattr(callback, event)
+            setattr(self, event, functools.partial(self._tell, settings, method))
+
+    @staticmethod
+    def _tell(settings: Any, method: Any, moment: Moment) -> Any:
+        with np.errstate(**settings):
+            return method(moment)
 
 
 def listening(estimator: Any, rows: Any, epochs: int) -> list[Any]:

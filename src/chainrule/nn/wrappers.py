@@ -68,8 +68,9 @@ class EMA(_Wrapper):
     with the weights dᵗ⁻ⁱ, d = `decay`: average ← decay·average + (1 − decay)·p, less the bias that
     its start would have, as in Adam: average ← (1 − w)·average + w·p with w = (1 − d)/(1 − dᵗ), so
     that at first it follows the weights. Training goes on with the weights themselves. `averages`
-    gives the means; `fit` measures validation data with them and leaves them in the model. Around
-    `Accumulate`, t counts its steps.
+    gives the means; `fit` shows them to `on_epoch` (what a callback writes to a weight there is not
+    kept), measures validation data with them and leaves them in the model. Buffers, as those of
+    `BatchNorm1d`, are not averaged. Around `Accumulate`, t counts its steps.
 
     Raises `ValueError` for a decay outside [0, 1), `TypeError` for what is no optimiser of ours.
 

@@ -29,6 +29,7 @@ def identity(
     return {
         "data": digest([plan.X, plan.y, plan.weights]),
         "rows": plan.rows,
+        "source": _order_of(getattr(plan, "source", None)),
         "validation data": digest(held_out or []),
         "model": repr(run.model),
         "parameters": {k: [p.dtype.name, *p.shape] for k, p in run.model.named_parameters()},
@@ -40,6 +41,11 @@ def identity(
         "callbacks": [type(callback).__name__ for callback in callbacks],
         "metrics": [f"{name}: {words(metric)}" for name, metric in metrics.items()],
     }
+
+
+def _order_of(source: Any) -> list[str]:
+    """What a source of batches says of its order; of its data, the first batch has been read."""
+    return [f"{k}={words(getattr(source, k))}" for k in ("seed", "shuffle") if hasattr(source, k)]
 
 
 def demand_same(kept: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> None:
@@ -85,7 +91,9 @@ def words(value: Any, depth: int = DEPTH) -> str:
         return type(value).__name__
     if isinstance(value, np.ndarray):
         plain = value.dtype.kind in "biufc"
-        return f"array({value.dtype}, {value.shape}, {digest([value.reshape(-1)]) if plain else ''})"
+        return (
+            f"array({value.dtype}, {value.shape}, {digest([value.reshape(-1)]) if plain else ''})"
+        )
     if isinstance(value, Mapping):
         return "{" + _several((k, v) for k, v in value.items()) + "}"
     if isinstance(value, (tuple, list, set, frozenset)):

@@ -68,7 +68,13 @@ class StreamPlan(Plan):
         seen = 0
         with closing(self.source.epoch(epoch)) as batches:
             for number, batch in enumerate(batches, start=1):
+                self._demand_full(epoch, number, seen)
                 seen += len(batch[0])
+                if seen > number * self.size:
+                    raise DataError(
+                        f"batch {number} of epoch {epoch} has {len(batch[0])} rows, more than the"
+                        f" source's batch_size={self.size}; give the largest number of rows there"
+                    )
                 if number > first:
                     yield self._checked(batch, number)
         if seen == 0:
@@ -79,6 +85,14 @@ class StreamPlan(Plan):
             raise DataError(
                 f"epoch {epoch} has {seen} rows, an earlier one had {self.counted}; the source must"
                 " give the same rows each time it is asked"
+            )
+
+    def _demand_full(self, epoch: int, number: int, seen: int) -> None:
+        """Only the last batch may be short: places in an epoch are counted by `batch_size`."""
+        if seen < (number - 1) * self.size:
+            raise DataError(
+                f"batch {number - 1} of epoch {epoch} is short of the source's"
+                f" batch_size={self.size}, and not the last; only the last batch may have fewer"
             )
 
     def _checked(self, batch: Any, number: int) -> Batch:
@@ -142,7 +156,9 @@ class NativeStream(Loop):
     def went_wrong(self) -> bool:
         """Whether the last update left a parameter that is not finite; if so, it is undone."""
         step = self.active
-        if step is None or step.finite():
+        if step is None:
+            return self.run.went_wrong()
+        if step.finite():
             return False
         self.ready()
         self.run.earlier, self.active = step.before(step.done), None

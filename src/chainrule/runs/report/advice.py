@@ -16,7 +16,7 @@ __all__ = ["advice"]
 
 FEW = 30  # held-out rows that say little
 PROBED = 2000  # training rows that are answered, to be compared with the held-out ones
-GAP = {"accuracy": 0.05, "r2": 0.1}  # between the two, from which the rows were learnt by heart
+GAP = {"accuracy": 0.05, "r2": 0.1}  # between the two, from which it is told
 RARE = 10  # times that the commonest class is larger
 FALL = 0.05  # of the loss over the last tenth of the epochs, from which it was still falling
 RISE = 1.05  # of the validation loss over its least
@@ -26,8 +26,8 @@ def advice(trained: Any) -> list[str]:
     """Sentences about what `train_table` returned, the most important first; often none.
 
     They tell of an interrupted run, a score of few rows or no better than a constant answer,
-    classes that are never found or rare, rows learnt by heart, and a run that ended too early or
-    too late. Training rows are probed, 2000 at most.
+    classes that are never found or rare, training rows that are known better, and a run that
+    ended too early or too late. Training rows are probed, 2000 at most.
 
     >>> from chainrule.data import load_dataset
     >>> from chainrule.runs import Settings, train_table
@@ -35,7 +35,7 @@ def advice(trained: Any) -> list[str]:
     >>> advice(trained)
     []
     """
-    parts = (_interrupted, _few, _constant, _classes, _by_heart, _falling, _rising)
+    parts = (_interrupted, _few, _constant, _classes, _beyond, _falling, _rising)
     return [sentence for part in parts for sentence in part(trained)]
 
 
@@ -83,14 +83,16 @@ def _classes(trained: Any) -> Iterator[str]:
     confusion = np.array(trained.score.confusion)
     rows, hits = confusion.sum(axis=1), np.diag(confusion)
     lost = [k for k in range(len(names)) if rows[k] and not hits[k]]
+    counts = np.bincount(trained.train.target, minlength=len(names))
     weighed = trained.settings.class_weight is not None
     repair = "gather more of them" if weighed else "try --class-weight balanced"
+    if lost and 2 * counts[lost].min() >= counts.mean():  # weights would change little
+        repair = "see for what they were taken"
     if lost:
         some = words.listed([f"{clean(names[k], 40)} (0 of {rows[k]})" for k in lost[:3]])
         more = f" and {len(lost) - 3} classes more" if len(lost) > 3 else ""
         yield f"No held-out row of {some}{more} was found: {repair}."
         return
-    counts = np.bincount(trained.train.target, minlength=len(names))
     few, many = int(counts.min()), int(counts.max())
     if few * RARE < many:
         yield (
@@ -100,22 +102,22 @@ def _classes(trained: Any) -> Iterator[str]:
         )
 
 
-def _by_heart(trained: Any) -> Iterator[str]:
+def _beyond(trained: Any) -> Iterator[str]:
     train, score = trained.train, trained.score
     places = np.unique(np.linspace(0, train.rows - 1, min(train.rows, PROBED)).astype(np.int64))
     learnt = trained.predictor.score(train.take(places)).value
     beyond = score.value
     if score.name == "accuracy":
         beyond = wilson(round(score.value * score.rows), score.rows)[1]
-    if not (learnt > beyond and learnt - score.value > GAP[score.name]):
+    if not (learnt > max(beyond, 0.5) and learnt - score.value > GAP[score.name]):
         return
     told = {
         "accuracy": f"{words.percent(learnt)} of them right",
-        "r2": f"them with R² {learnt:.3g}",
+        "r2": f"R² {learnt:.3g} on them",
     }
     yield (
-        f"It has learnt the training rows by heart: it answers {told[score.name]}. Try --patience"
-        " 20, --dropout 0.2, --weight-decay 0.01, fewer --hidden units, or more rows."
+        f"It knows the training rows better than the held-out ones: {told[score.name]}. Try"
+        " --patience 20, --dropout 0.2, --weight-decay 0.01, fewer --hidden units, or more rows."
     )
 
 

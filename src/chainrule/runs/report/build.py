@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
@@ -31,8 +32,10 @@ nav ul { display: flex; flex-wrap: wrap; gap: 0.25rem 1.25rem; padding: 0; list-
 .tiles div { background: var(--raised); border-radius: 6px; padding: 0.5rem 1rem; min-width: 8rem; }
 .tiles dt { color: var(--faint); font-size: 0.85rem; }
 .tiles dd { margin: 0; font-size: 1.25rem; font-variant-numeric: tabular-nums; }
+p, figcaption { overflow-wrap: break-word; }
 .next { border-left: 3px solid var(--line); padding: 0 1rem; margin: 1rem 0; max-width: 60rem; }
 .next h2 { margin: 0; font-size: 1rem; border: 0; }
+.next code { white-space: nowrap; }
 .next ul { margin: 0.25rem 0 0; padding-left: 1.1rem; }
 pre.wrap, pre.wrap code { white-space: pre-wrap; overflow-wrap: anywhere; }
 .charts { display: grid; gap: 1.5rem;
@@ -162,6 +165,11 @@ def _numbers(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "parameters", f"{facts.parameters:,}"
 
 
+def _flags(html: str) -> str:
+    """The text with its flags, and their values, as code."""
+    return re.sub(r"(?<=\s)--[a-z-]+(?: [\d.]*\d| balanced)?", r"<code>\g<0></code>", html)
+
+
 def _epochs(history: Any, planned: int | None) -> str:
     if history.stopped == "interrupted":
         return f"{history.epochs:,} of {planned:,}, interrupted"
@@ -173,7 +181,7 @@ def _next(facts: Facts) -> str:
     found = advice(facts.trained) or [
         "Nothing stands out. The hardest rows show best what it does not know yet."
     ]
-    items = "".join(f"<li>{escape(one)}</li>" for one in found)
+    items = "".join(f"<li>{_flags(escape(one))}</li>" for one in found)
     return f'<section class="next"><h2>What to look at</h2><ul>{items}</ul></section>'
 
 
@@ -183,7 +191,7 @@ def _answers(facts: Facts) -> str:
 
 
 def _network(facts: Facts) -> str:
-    place = '<div class="picture" tabindex="0" role="region" aria-label="The network">'
+    place = '<div class="picture" tabindex="0" role="region" aria-label="Picture of the network">'
     picture = f"{place}{drawn(facts)}</div>"
     note = (
         '<p class="faint">Numbers on the arrows: values a row. Cells: weights, blue above 0, orange'

@@ -84,7 +84,8 @@ def _verdict(facts: Facts, row: int) -> str:
 
 
 def _probability(share: float) -> str:
-    return words.percent(share) if share >= 0.001 else f"{short(100 * float(share), 2)} %"
+    text = words.percent(share) if share >= 0.001 else f"{short(100 * float(share), 2)} %"
+    return text.replace(" ", "\u00a0")  # a card is narrow
 
 
 def _thumbnail(facts: Facts, row: int) -> str:
