@@ -6,6 +6,7 @@ import pytest
 import chainrule as cr
 from chainrule import nn, optim
 from chainrule.errors import DataError, GradientError
+from chainrule.train import stream
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(103, 5)).astype(np.float32)
@@ -85,6 +86,43 @@ def test_a_stream_trains_as_arrays_do(compiled, weights, rows):
     else:
         assert_same(streamed, whole)
     assert source.asked == source.left
+
+
+@pytest.mark.parametrize("width", [5, 100])
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weighted"])
+@pytest.mark.parametrize("several", [1, 2, 5, 64])
+def test_steps_of_one_call_read_their_own_batches(several, weights, width, monkeypatch):
+    monkeypatch.setattr(stream, "LONGEST", several, raising=False)
+    wide = RNG.normal(size=(103, width)).astype(np.float32)
+    layers = nn.Linear(width, 8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, 3)
+    source = Source(103, weights, wide)
+    held = {"validation_data": (wide, Y)}
+    streamed = train(source, **held, model=nn.Sequential(*layers, seed=1))
+    options = {"sample_weight": weights, "batch_size": 16, **held}
+    layers = nn.Linear(width, 8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, 3)
+    whole = train(wide, Y, model=nn.Sequential(*layers, seed=1), **options)
+    np.testing.assert_allclose(streamed[1].step_loss, whole[1].step_loss, rtol=1e-5)
+
+
+def test_what_goes_wrong_within_a_call_leaves_the_weights_of_the_last_finite_loss():
+    class Spoilt(Source):
+        def cut(self, rows):
+            X = super().cut(rows)[0]
+            return X, np.where(rows[:, None] == 50, 1e30, X[:, :3]).astype(np.float32)
+
+    def ends(data, **options):
+        model = nn.Sequential(nn.Linear(5, 3), seed=0)
+        options |= {"loss": "squared_error", "optimizer": optim.SGD(lr=1e3), "epochs": 3}
+        with np.errstate(all="ignore"), pytest.raises(GradientError, match="diverged") as caught:
+            cr.fit(model, *data, progress=False, **options)
+        return str(caught.value), model.state_dict()
+
+    for seed in range(4):
+        pairs = [ends([Spoilt(103, seed=seed)], seed=seed, compile=c) for c in (True, False)]
+        (one, found), (other, expected) = pairs
+        assert one == other
+        for name, value in found.items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-4)
 
 
 def test_callbacks_see_each_step_and_may_change_the_rate():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data import Table
+from ..data import Table, mapped
 from ..errors import DataError, listed, quoted
 from ..nn.tensorfile import write_whole
 from ..train import History
@@ -354,9 +354,8 @@ def fingerprint(table: Table) -> dict[str, Any]:
     names = schema.feature_names
     columns = {}
     if len(names) <= MAX_NAMED:
-        columns = {
-            name: _digest(values) for name, values in zip(names, table.features.T, strict=True)
-        }
+        found = mapped.columns(table.features)
+        columns = {name: _digest(values) for name, values in zip(names, found, strict=True)}
     return {
         "rows": table.rows,
         "columns": columns,
@@ -368,7 +367,8 @@ def fingerprint(table: Table) -> dict[str, Any]:
 
 def _digest(array: Any) -> str:
     found = hashlib.blake2b(str(array.shape).encode(), digest_size=8)
-    found.update(np.ascontiguousarray(array).data)
+    for block in mapped.blocks(array):
+        found.update(np.ascontiguousarray(block).data)
     return found.hexdigest()
 
 

@@ -127,7 +127,8 @@ def fit(
         keeper.rehearse(run, told.all)
         kept = keeper.begin(identity(run, plan, held_out, told.all, gauges.metrics), resume)
     history = History(seed=plan.seed)
-    show = reporter(progress, plan.epochs, plan.expected, len(plan.X), run.optimizer, history)
+    rows = plan.rows if plan.expected else len(plan.X)
+    show = reporter(progress, plan.epochs, plan.expected, rows, run.optimizer, history)
     loop = Loop(run, plan, gauges, told, show, history, Interrupt(), keeper)
     return _train(loop, kept, compile, threads)
 

@@ -21,7 +21,7 @@ from ..errors import CompileError, GradientError, TraceError
 from .run import Loop, diverged
 from .step import Step
 
-__all__ = ["NativeLoop", "native"]
+__all__ = ["NativeLoop", "Pace", "native"]
 
 Array = Any
 SLICE = 0.1  # seconds between two looks at Ctrl-C and the progress bar
@@ -86,7 +86,7 @@ class NativeLoop(Loop):
                 step.save()
 
     def _slices(self) -> str | None:
-        plan, step, pace = self.plan, self.step, _Pace(self.step.loop.crew.work)
+        plan, step, pace = self.plan, self.step, Pace(self.step.loop.crew.work)
         done, total = step.done, plan.steps * plan.epochs
         if sum(map(len, self.open)) == plan.steps:  # the run stopped before it closed this epoch
             self._count(done)
@@ -251,7 +251,7 @@ class NativeLoop(Loop):
         return diverged(self.run, what, at + 1, at // self.plan.steps + 1)
 
 
-class _Pace:
+class Pace:
     """How many steps make a slice: as many as fit its time, found by doubling."""
 
     def __init__(self, work: float) -> None:
