@@ -11,7 +11,8 @@ import pytest
 from chainrule.cli import main
 from chainrule.compare import PRESETS, workers
 from chainrule.compare.cell import run
-from chainrule.compare.presets import _of_ratio, replay
+from chainrule.compare.findings import of_ratio
+from chainrule.compare.presets import replay
 from chainrule.compare.ranking import Ratio
 from chainrule.compare.statistics import Interval
 
@@ -141,10 +142,11 @@ def _one_rate(options: dict[str, Any]) -> list[Any]:
         ((1.0, 0.9, 1.2), False, "not here: the difference may be noise"),
         ((0.5, 0.3, 0.9), False, "not here: the reverse"),
         (
-            (0.5, 0.3, 0.9), True,
+            (0.5, 0.3, 0.9),
+            True,
             "not here: it did not get there in time, so how much more it takes is not known",
         ),
     ],
 )
 def test_verdicts(interval: tuple[float, float, float], at_least: bool, verdict: str) -> None:
-    assert _of_ratio(Ratio(Interval(*interval), at_least, 5), 6.0) == verdict
+    assert of_ratio(Ratio(Interval(*interval), at_least, 5), 6.0) == verdict

@@ -10,7 +10,7 @@ from scipy import stats
 
 from chainrule.compare.cell import Cell
 from chainrule.compare.combination import Combination
-from chainrule.compare.presets import _of_little, _of_ratio
+from chainrule.compare.findings import of_little, of_ratio
 from chainrule.compare.ranking import Place, ranked, speed_ratio
 from chainrule.compare.statistics import (
     holm,
@@ -155,14 +155,14 @@ def test_a_ratio_is_a_bound_from_above_where_the_faster_one_does_not_get_there()
     bound = speed_ratio(there, never, 1.0)
     assert (bound.at_most, bound.at_least) == (True, False)
     assert str(bound).startswith("at most 2×")
-    assert _of_ratio(bound, 1.0) == "not here: the other did not always get there in time"
+    assert of_ratio(bound, 1.0) == "not here: the other did not always get there in time"
     unknown = speed_ratio(never, [*never[:1], *there[1:]], 1.0)
     assert math.isnan(unknown.times.mean)
-    assert (str(unknown), _of_ratio(unknown, 1.0)) == ("an unknown number of times", "")
+    assert (str(unknown), of_ratio(unknown, 1.0)) == ("an unknown number of times", "")
 
 
 def test_little_is_known_to_be_little_only_where_the_interval_says_so() -> None:
-    assert [_of_little(*ends) for ends in ((-1.6, 0.7), (1.2, 3.0), (math.nan, math.nan))] == [
+    assert [of_little(*ends) for ends in ((-1.6, 0.7), (1.2, 3.0), (math.nan, math.nan))] == [
         "holds here", "not here", "",
     ]  # fmt: skip
-    assert _of_little(-4.0, 9.0) == "holds partly: up to 9.0 points are not ruled out"
+    assert of_little(-4.0, 9.0) == "holds partly: up to 9.0 points are not ruled out"

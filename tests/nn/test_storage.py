@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from chainrule import nn
 from chainrule.errors import ModelFileError
-from chainrule.nn import storage, tensorfile
+from chainrule.nn import known, tensorfile
 
 F64 = np.float64
 EVERY = [
@@ -91,9 +91,9 @@ def test_every_layer_comes_back_as_it_was(
 def test_every_layer_of_the_package_is_in_the_table() -> None:
     kinds = [x for x in vars(nn).values() if isinstance(x, type) and issubclass(x, nn.Module)]
     cells = {"LSTMCell", "GRUCell", "RNNCell"}  # steps of a loop of one's own: no Sequential's
-    assert {x.__name__ for x in kinds} - {"Module", "Sequential"} - cells == set(storage.KNOWN)
+    assert {x.__name__ for x in kinds} - {"Module", "Sequential"} - cells == set(known.KNOWN)
     used = {type(m).__name__ for layers in EVERY for layer in layers() for m in layer.modules()}
-    assert used - {"Sequential"} == set(storage.KNOWN)
+    assert used - {"Sequential"} == set(known.KNOWN)
 
 
 def test_extra_comes_back_as_json_holds_it(path: Path) -> None:
@@ -208,8 +208,8 @@ def test_an_argument_added_later_has_a_value_in_older_files(
             self.slope = slope
 
     for added in ({}, {"slope": 1.0}):
-        spec = storage.Spec(Steeper, {"slope": storage._number}, added=added)
-        monkeypatch.setitem(storage.KNOWN, "Sigmoid", spec)
+        spec = known.Spec(Steeper, {"slope": known._number}, added=added)
+        monkeypatch.setitem(known.KNOWN, "Sigmoid", spec)
         if not added:
             with pytest.raises(ModelFileError, match="not exactly the arguments"):
                 nn.load(path)

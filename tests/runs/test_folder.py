@@ -14,10 +14,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.data import Table, load_dataset
+from chainrule.data import Table, load_dataset, read_table
 from chainrule.errors import DataError
 from chainrule.nn import tensorfile
 from chainrule.runs import Predictor, RunFolder, Settings, Trained, train_table
@@ -321,7 +322,7 @@ def test_a_disk_that_fills_up_ends_nothing_but_the_saving(
     ]  # fmt: skip
     kept = Checkpoint(str(place)).newest()
     assert kept is not None
-    assert kept.document["step"] in (9, 10)
+    assert len(kept.under("history")["step_loss"]) in (9, 10)
     filled.clear()
     run(place, resume=True)
     run(tmp_path / "c" / "run", checkpoint_every=0.0)
@@ -355,3 +356,46 @@ def test_a_record_with_odd_values_is_told_in_a_line(tmp_path: Path, text: str) -
     (tmp_path / "run.json").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=r"run\.json: \w+ is .*; it was altered, remove the file"):
         _ = RunFolder(tmp_path).info
+
+
+def test_a_run_whose_report_could_not_be_written_is_gone_on_with(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Room is made on the disk, and `--resume` writes what is missing."""
+    whole, place = tmp_path / "a" / "run", tmp_path / "b" / "run"
+    run(whole)
+
+    write = RunFolder.write
+
+    def full(folder: RunFolder, name: str, *rest: Any) -> None:
+        if name == "report.html":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(folder, name, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "write", full)
+        broken = run(place)
+    assert [what.split(" (")[0] for what in broken.unsaved] == ["the report"]
+    assert RunFolder.of(place).status == "interrupted"
+    assert run(place, resume=True).unsaved == ()
+    assert RunFolder.of(place).status == "finished"
+    assert contents(place) == contents(whole)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a fault")], ids=repr)
+def test_whatever_ends_the_saving_is_noted(tmp_path: Path, monkeypatch: Any, error: Any) -> None:
+    def ends(folder: RunFolder, *rest: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(RunFolder, "write_history", ends)
+    with pytest.raises(type(error)):
+        run(tmp_path / "run")
+    stopped = isinstance(error, KeyboardInterrupt)
+    assert RunFolder.of(tmp_path / "run").status == ("interrupted" if stopped else "failed")
+
+
+def test_a_target_too_large_to_scale_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    table = read_table({"x": np.arange(40.0), "y": np.arange(40.0) * 1e200}, "y")
+    with pytest.raises(DataError, match=r"column 'y' has numbers up to 3\.9e.201, whose dev"):
+        train_table(table, Settings(epochs=1), progress=False, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

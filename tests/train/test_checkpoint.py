@@ -279,6 +279,17 @@ def test_schedules_are_told_apart_by_all_that_they_hold(one, other):
     assert words(one) == words(copy.deepcopy(one))
 
 
+def test_words_are_the_same_in_every_process_and_end():
+    assert optimizer_words({0, 8}) == optimizer_words({8, 0})
+    assert optimizer_words(lambda step: step in {0, 8}).count("[0, 8]") == 1
+    cyclic = {"mine": 1}
+    cyclic["self"] = [cyclic]
+    assert optimizer_words(cyclic) == optimizer_words(cyclic)
+    assert optimizer_words(functools.cache(Falling(0.1).method)) == optimizer_words(
+        Falling(0.1).method
+    )
+
+
 def test_a_schedule_that_changed_is_refused(tmp_path):
     train(checkpoint=tmp_path, epochs=1, optimizer=optim.Adam(optim.one_cycle(0.01, 7)))
     with pytest.raises(DataError, match="optimizer"):

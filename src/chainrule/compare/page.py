@@ -13,7 +13,8 @@ from .text import caveats, headings, line, title
 
 if TYPE_CHECKING:
     from .comparison import Comparison
-    from .presets import Finding, Replay
+    from .findings import Finding
+    from .presets import Replay
     from .ranking import Place
 
 __all__ = ["body", "comparison_page", "replay_page"]

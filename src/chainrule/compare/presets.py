@@ -16,33 +16,15 @@ from ..errors import unknown
 from ..ops import registry
 from .combination import Combination
 from .comparison import Comparison, compare, plain, save, write
-from .ranking import Place, Ratio
-from .statistics import Interval, interval
+from .findings import HOLDS, NOT, PARTLY, Finding, better, of_little, slower
+from .ranking import Place
 
 __all__ = ["PRESETS", "Finding", "Preset", "Replay", "replay"]
 
 RATES = (0.3, 1.0, 3.0, 10.0)
 LEVEL = 0.95  # training accuracy
-HOLDS, PARTLY, NOT = "holds here", "holds partly", "not here"
-MAYBE_NOISE = "the difference may be noise"
-LITTLE = 1.0  # percentage points that are "not much"
 
 Found = dict[str, Comparison]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A figure measured here, with its 95 % interval where it has one, and what it says."""
-
-    what: str
-    figure: str
-    verdict: str = ""  # "" where the figure only goes with another one
-    value: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.figure}" + (f"  → {self.verdict}" if self.verdict else "")
 
 
 @dataclass(frozen=True)
@@ -139,62 +121,6 @@ def replay(
     return made
 
 
-# -- reading ---------------------------------------------------------------------------------------
-
-
-def _slower(what: str, found: Comparison, slow: str, fast: str, claimed: float = 1.0) -> Finding:
-    """How many times as many epochs: against a claim of `claimed` times, or of more than one."""
-    ratio = found.speed(slow, fast)
-    times = ratio.times
-    return Finding(what, f"{ratio} the epochs", _of_ratio(ratio, claimed), *_ends(times))
-
-
-def _of_ratio(ratio: Ratio, claimed: float) -> str:
-    times = ratio.times
-    if math.isnan(times.low):
-        return ""
-    if times.low <= 1 and ratio.at_least:
-        return f"{NOT}: it did not get there in time, so how much more it takes is not known"
-    if times.low <= 1:
-        return f"{NOT}: the reverse" if times.high < 1 else f"{NOT}: {MAYBE_NOISE}"
-    if ratio.at_most:
-        return f"{NOT}: the other did not always get there in time"
-    if times.high >= claimed and times.low >= claimed / 2:  # a wide interval supports no figure
-        return HOLDS
-    if ratio.at_least:
-        return f"{PARTLY}: at least {times.mean:.2g}×; it did not get there in time"
-    less = "not" if times.high < claimed else "too uncertain for"
-    return f"{PARTLY}: {times.mean:.2g}×, {less} {claimed:g}×"
-
-
-def _better(what: str, found: Comparison, good: str, other: str) -> Finding:
-    """How much higher the score of `good` is, in percentage points, seed by seed."""
-    away = _difference(found, good, other)
-    points = Interval(*(100 * v for v in (away.mean, away.low, away.high)))
-    figure = f"{points.mean:+.1f} points ({points.low:+.1f} to {points.high:+.1f})".replace(
-        "-", "−"
-    )
-    return Finding(what, figure, _of_difference(points), *_ends(points))
-
-
-def _of_difference(points: Interval) -> str:
-    if math.isnan(points.low):
-        return ""
-    if points.low > 0:
-        return HOLDS
-    return f"{NOT}: the reverse" if points.high < 0 else f"{NOT}: {MAYBE_NOISE}"
-
-
-def _difference(found: Comparison, good: str, other: str) -> Interval:
-    score = {c.seed: c.score for c in found.cells[other] if c.finished}
-    away = [c.score - score[c.seed] for c in found.cells[good] if c.finished and c.seed in score]
-    return interval(away, resolution=1 / found.rows[1])
-
-
-def _ends(found: Interval) -> tuple[float, float, float]:
-    return found.mean, found.low, found.high
-
-
 def _place(found: Comparison, label: str) -> Place:
     return next(place for place in found.ranking if place.label == label)
 
@@ -210,32 +136,32 @@ _TUNED: dict[str, Any] = {"lr": RATES, "tune": "speed"}
 def _six_times(found: Found) -> Iterator[Finding]:
     for where, one in found.items():
         for slow in ("tanh", "sigmoid"):
-            yield _slower(f"{slow} against ReLU, {where}", one, slow, "relu", claimed=6)
+            yield slower(f"{slow} against ReLU, {where}", one, slow, "relu", claimed=6)
 
 
 def _tanh_sigmoid(found: Found) -> Iterator[Finding]:
     for where, one in found.items():
-        yield _slower(f"sigmoid against tanh, {where}", one, "sigmoid", "tanh")
-    yield _better(f"accuracy of tanh over sigmoid, {BEST}", found[BEST], "tanh", "sigmoid")
+        yield slower(f"sigmoid against tanh, {where}", one, "sigmoid", "tanh")
+    yield better(f"accuracy of tanh over sigmoid, {BEST}", found[BEST], "tanh", "sigmoid")
 
 
 def _zero_centred(found: Found) -> Iterator[Finding]:
     one, other = found.values()
-    yield _slower("inputs from 0 to 1 against centred ones", one, "positive", "centred")
-    yield _slower("hidden σ against σ − ½, the same slope", other, "sigmoid", "centred_sigmoid")
+    yield slower("inputs from 0 to 1 against centred ones", one, "positive", "centred")
+    yield slower("hidden σ against σ − ½, the same slope", other, "sigmoid", "centred_sigmoid")
 
 
 def _cross_entropy(found: Found) -> Iterator[Finding]:
     one = found[BEST]
-    yield _slower(
+    yield slower(
         "squared error after softmax", one, "softmax+squared_error", "softmax_cross_entropy"
     )
-    yield _slower("squared error after σ", one, "sigmoid+squared_error", "logistic")
-    yield _better(
+    yield slower("squared error after σ", one, "sigmoid+squared_error", "logistic")
+    yield better(
         "accuracy of cross-entropy over squared error, softmax", one,
         "softmax_cross_entropy", "softmax+squared_error",
     )  # fmt: skip
-    yield _better(
+    yield better(
         "accuracy of cross-entropy over squared error, σ", one, "logistic", "sigmoid+squared_error"
     )
 
@@ -251,26 +177,17 @@ def _maxout(found: Found) -> Iterator[Finding]:
         HOLDS if wide - narrow == hidden[0] - hidden[1] else NOT,
         hidden[0] / hidden[1],
     )
-    yield _better("accuracy of maxout over ReLU of as many units", one, "maxout 32", "relu 32")
-    yield _better("accuracy of maxout over ReLU of as many parameters", one, "maxout 32", "relu 60")
+    yield better("accuracy of maxout over ReLU of as many units", one, "maxout 32", "relu 32")
+    yield better("accuracy of maxout over ReLU of as many parameters", one, "maxout 32", "relu 60")
 
 
 def _relatives(found: Found) -> Iterator[Finding]:
     one = found[BEST]
     for name in ("leaky_relu", "elu", "maxout"):
-        yield _better(f"accuracy of {name} over ReLU", one, name, "relu")
-        yield _slower(f"ReLU against {name}", one, "relu", name)
-    tanh = _better("accuracy of tanh over ReLU", one, "tanh", "relu")
-    yield replace(tanh, verdict=_of_little(tanh.low, tanh.high))
-
-
-def _of_little(low: float, high: float) -> str:
-    """Whether a gain, in percentage points, is known to be little."""
-    if math.isnan(low):
-        return ""
-    if high <= LITTLE:
-        return HOLDS
-    return NOT if low > LITTLE else f"{PARTLY}: up to {high:.1f} points are not ruled out"
+        yield better(f"accuracy of {name} over ReLU", one, name, "relu")
+        yield slower(f"ReLU against {name}", one, "relu", name)
+    tanh = better("accuracy of tanh over ReLU", one, "tanh", "relu")
+    yield replace(tanh, verdict=of_little(tanh.low, tanh.high))
 
 
 def _saturation(found: Found) -> Iterator[Finding]:
@@ -281,7 +198,7 @@ def _saturation(found: Found) -> Iterator[Finding]:
         yield Finding(
             f"‖∂L/∂W₁‖ over that of the last layer at the start, {name}", f"{flow:.2g}", kept, flow
         )
-    yield _better("accuracy of ReLU over sigmoid, five layers", one, "relu", "sigmoid")
+    yield better("accuracy of ReLU over sigmoid, five layers", one, "relu", "sigmoid")
 
 
 def _dead(found: Found) -> Iterator[Finding]:
@@ -292,7 +209,7 @@ def _dead(found: Found) -> Iterator[Finding]:
         verdict = "" if lr < 2 else _of_dead(relu, leaky)
         figure = f"{_share(relu)} of ReLU's hidden units, {_share(leaky)} of leaky ReLU's"
         yield Finding(f"dead after training at rate {lr:g}", figure, verdict, relu)
-    yield _better(
+    yield better(
         "accuracy of leaky ReLU over ReLU at rate 2", one, "leaky_relu, rate 2", "relu, rate 2"
     )
 

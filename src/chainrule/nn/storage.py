@@ -1,8 +1,8 @@
 """Model files: one .safetensors file with the weights, the architecture and what training added.
 
 The architecture is a list of layers by name with their plain arguments, rebuilt from the closed
-table below: no pickle, no eval, no import by name. So a file that you did not make cannot run code;
-it can still hold a model that is wrong. A SHA-256 over the whole file finds damage (a cut, a
+table in `known`: no pickle, no eval, no import by name. So a file that you did not make cannot run
+code; it can still hold a model that is wrong. A SHA-256 over the whole file finds damage (a cut, a
 flipped bit, a hasty edit), not malice: whoever alters a file on purpose can write a new digest.
 """
 
@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -21,9 +20,8 @@ import numpy as np
 from ..errors import ModelFileError, nearest
 from . import layers
 from .base import Layer
-from .embedding import EmbedColumns, segments
+from .known import DTYPES, KNOWN, Spec
 from .module import Module, Shape
-from .recurrent import GRU, LSTM, RNN
 from .sequential import Sequential
 from .tensorfile import (
     MAX_HEADER,
@@ -45,171 +43,6 @@ FORMAT = 1
 MAX_DEPTH = 5  # of Sequentials in each other
 MAX_LAYERS = 10_000
 MAX_NESTING = 50  # of lists and dicts in extra
-Config = Mapping[str, Any]
-Tensors = dict[str, Shape]
-
-
-# -- the closed table: what a layer's arguments may be, and which tensors they ask for --------
-
-
-def _size(value: Any) -> bool:
-    return type(value) is int and 1 <= value < 2**31
-
-
-def _flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300  # NaN and ∞ are not
-
-
-def _share(value: Any) -> bool:
-    return _number(value) and 0 <= value < 1
-
-
-def _rate(value: Any) -> bool:
-    return _number(value) and 0 <= value <= 1
-
-
-def _positive(value: Any) -> bool:
-    return _number(value) and value >= 0
-
-
-def _axis(value: Any) -> bool:
-    return type(value) is int and abs(value) <= 32
-
-
-def _dtype(value: Any) -> bool:
-    return value in _DTYPES if isinstance(value, str) else False
-
-
-def _lengths(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and 1 <= len(value) <= 32 and all(map(_size, value))
-
-
-def _blocks(value: Any) -> bool:
-    """Blocks of an EmbedColumns: in order and apart, which `_embedded` checks against the width."""
-    if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= 10_000:
-        return False
-    if not all(isinstance(b, (list, tuple)) and len(b) == 3 for b in value):
-        return False
-    return all(type(b[0]) is int and b[0] >= 0 and _size(b[1]) and _size(b[2]) for b in value)
-
-
-_DTYPES = {"float16": "F16", "float32": "F32", "float64": "F64"}
-
-
-class Spec(NamedTuple):
-    """A layer that a file may name.
-
-    An argument that a layer was given after files with it had been written stands in `added` as
-    well, with the value that those files mean.
-    """
-
-    kind: type[Layer]
-    arguments: dict[str, Callable[[Any], bool]]
-    tensors: Callable[[Config], Tensors] = lambda config: {}
-    added: Config = MappingProxyType({})
-
-
-def _affine(units: Callable[[Config], int]) -> Callable[[Config], Tensors]:
-    def tensors(config: Config) -> Tensors:
-        weight: Tensors = {"weight": (units(config), config["in_features"])}
-        return {**weight, "bias": (units(config),)} if config["bias"] else weight
-
-    return tensors
-
-
-def _normalised(shape: Callable[[Config], Shape], *names: str) -> Callable[[Config], Tensors]:
-    return lambda config: {name: shape(config) for name in ("weight", "bias", *names)}
-
-
-def _embedded(config: Config) -> Tensors:
-    try:
-        segments(config["width"], config["blocks"])
-    except ValueError as error:
-        raise Refusal(f"is altered: {error}") from None
-    return {f"table{k}": (block[1], block[2]) for k, block in enumerate(config["blocks"])}
-
-
-def _recurrent(gates: int) -> Callable[[Config], Tensors]:
-    """The parameters of each layer and direction, `gates` blocks of rows in each."""
-
-    def tensors(config: Config) -> Tensors:
-        units, sides = config["hidden_size"], 1 + config["bidirectional"]
-        rows, found = gates * units, dict[str, Shape]()
-        for layer in range(config["num_layers"]):
-            inputs = units * sides if layer else config["input_size"]
-            for end in (f"_l{layer}", f"_l{layer}_reverse")[:sides]:
-                found |= {f"weight_ih{end}": (rows, inputs), f"weight_hh{end}": (rows, units)}
-                if config["bias"]:
-                    found |= {f"bias_ih{end}": (rows,), f"bias_hh{end}": (rows,)}
-        return found
-
-    return tensors
-
-
-_RECURRENT: dict[str, Callable[[Any], bool]] = {
-    "input_size": _size, "hidden_size": _size, "bias": _flag, "dropout": _share,
-    "num_layers": lambda value: _size(value) and value <= 1000, "bidirectional": _flag,
-    "return_sequences": _flag, "padding_value": lambda value: value is None or _number(value),
-    "dtype": _dtype,
-}  # fmt: skip
-_LINEAR = {"in_features": _size, "bias": _flag, "dtype": _dtype}
-_TABLE = [
-    Spec(
-        layers.Linear,
-        {**_LINEAR, "out_features": _size},
-        _affine(lambda config: config["out_features"]),
-    ),
-    Spec(
-        layers.Maxout,
-        {**_LINEAR, "out_features": _size, "pieces": _size},
-        _affine(lambda config: config["out_features"] * config["pieces"]),
-    ),
-    Spec(
-        layers.MulticlassSigmoid,
-        {**_LINEAR, "classes": lambda value: _size(value) and value > 1, "reference": _flag},
-        _affine(lambda config: config["classes"] - config["reference"]),
-    ),
-    Spec(
-        layers.PReLU,
-        {"num_parameters": _size, "init": _number, "dtype": _dtype},
-        lambda config: {"weight": (config["num_parameters"],)},
-    ),
-    Spec(
-        layers.BatchNorm1d,
-        {"num_features": _size, "eps": _positive, "momentum": _rate, "dtype": _dtype},
-        _normalised(lambda config: (config["num_features"],), "running_mean", "running_var"),
-    ),
-    Spec(
-        layers.LayerNorm,
-        {"normalized_shape": _lengths, "eps": _positive, "dtype": _dtype},
-        _normalised(lambda config: tuple(config["normalized_shape"])),
-    ),
-    Spec(LSTM, _RECURRENT, _recurrent(4)),
-    Spec(GRU, _RECURRENT, _recurrent(3)),
-    Spec(
-        RNN,
-        {**_RECURRENT, "nonlinearity": lambda value: value in ("tanh", "relu")},
-        _recurrent(1),
-    ),
-    Spec(EmbedColumns, {"width": _size, "blocks": _blocks, "dtype": _dtype}, _embedded),
-    Spec(layers.Dropout, {"p": _share}),
-    Spec(layers.LeakyReLU, {"negative_slope": _number}),
-    Spec(layers.ELU, {"alpha": _number}),
-    Spec(layers.Softmax, {"axis": _axis}),
-    Spec(layers.LogSoftmax, {"axis": _axis}),
-    *[
-        Spec(kind, {})
-        for kind in (
-            layers.Sigmoid, layers.Tanh, layers.ReLU, layers.SELU, layers.GELU, layers.SiLU,
-            layers.Softplus, layers.Softsign, layers.HardTanh, layers.Flatten,
-        )
-    ],
-]  # fmt: skip
-KNOWN = {spec.kind.__name__: spec for spec in _TABLE}
 
 
 class Planned(NamedTuple):
@@ -260,8 +93,8 @@ def _encoded(model: Module) -> bytes:
     _demand_own_weights(model)
     tensors = {name: np.ascontiguousarray(value) for name, value in model.state_dict().items()}
     for name, value in tensors.items():
-        if value.dtype.name not in _DTYPES:
-            raise Refusal(f"{name} is {value.dtype}; a file holds {', '.join(_DTYPES)}")
+        if value.dtype.name not in DTYPES:
+            raise Refusal(f"{name} is {value.dtype}; a file holds {', '.join(DTYPES)}")
     data = encode(tensors, document)
     length = int.from_bytes(data[:8], "little")
     if length > MAX_HEADER:
@@ -441,7 +274,7 @@ def _demand_tensors(plan: list[Planned], header: Header) -> None:
     left = dict(header.entries)
     for layer in plan:
         for own, shape in layer.spec.tensors(layer.config).items():
-            name, dtype = f"{layer.place}.{own}", _DTYPES[layer.config["dtype"]]
+            name, dtype = f"{layer.place}.{own}", DTYPES[layer.config["dtype"]]
             if name not in left:
                 raise Refusal(f"is altered: it lacks tensor {name!r} for its architecture")
             entry = left.pop(name)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..data import BUNDLED, Batches, Standardizer, Table, load_dataset, read_table, split
 from ..data.mapped import blocks, is_mapped, kept
-from ..errors import DataError
+from ..errors import DataError, quoted
 from ..train import History, fit
 from ..train.progress import Several, Silent
 from . import network as parts
@@ -92,6 +92,8 @@ def read(settings: Settings) -> Table:
         return load_dataset(data)
     if not data.lower().endswith(_TABLES) and not os.path.exists(data):
         load_dataset(data)  # raises, naming the nearest dataset
+    if os.path.isdir(data):
+        raise DataError(f"{data}: is a folder; give the path of a table")
     if target is None and not data.lower().endswith(".npz"):
         raise DataError(f"{data}: say which column to predict, with --target COLUMN")
     return read_table(
@@ -329,7 +331,14 @@ def _untrained(train: Table, settings: Settings) -> Predictor:
     model = network(train.schema.width, outputs, settings, train.schema.blocks)
     if classes is not None:
         return Predictor(model, train.schema, standardizer)
-    mean, scale = float(np.mean(train.target)), float(np.std(train.target))
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, scale = float(np.mean(train.target)), float(np.std(train.target))
+    if not math.isfinite(scale):
+        raise DataError(
+            f"column {quoted(train.schema.target)} has numbers up to"
+            f" {np.abs(train.target).max():.3g}, whose deviation is too large to compute; divide"
+            " them"
+        )
     return Predictor(model, train.schema, standardizer, mean, scale if scale > 0 else 1.0)
 
 
@@ -382,6 +391,8 @@ def _kept(
     try:
         with _said_once():
             trained = job.run(show, callbacks, checkpoint=checkpoint, resume=True)
+        trained.folder = folder
+        trained.unsaved = tuple(_saved(trained, folder, checkpoint.error))
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt)
         with contextlib.suppress(OSError):
@@ -390,13 +401,15 @@ def _kept(
                 **({} if stopped else {"error": str(error)[:500]}),
             )
         raise
-    trained.folder = folder
-    trained.unsaved = tuple(_saved(trained, folder, checkpoint.error))
     return trained
 
 
 def _saved(trained: Trained, folder: RunFolder, failed: OSError | None) -> Iterator[str]:
-    """Write what the run leaves; yields what could not be written."""
+    """Write what the run leaves; yields what could not be written.
+
+    A run of which something is missing is noted as one to go on with: that writes it again.
+    """
+    whole = failed is None
     if failed is not None:
         yield f"the last checkpoint ({failed.strerror or failed})"
     history, score = trained.history, trained.score
@@ -412,7 +425,7 @@ def _saved(trained: Trained, folder: RunFolder, failed: OSError | None) -> Itera
             else None
         ),
         "its record": lambda: folder.note(
-            status="interrupted" if history.stopped == "interrupted" else "finished",
+            status="finished" if whole and history.stopped != "interrupted" else "interrupted",
             score=json.loads(json.dumps(_plain(score))),
             epochs=history.epochs,
             seconds=round(history.seconds, 3),
@@ -422,6 +435,7 @@ def _saved(trained: Trained, folder: RunFolder, failed: OSError | None) -> Itera
         try:
             write()
         except OSError as error:
+            whole = False
             yield f"{what} ({error.strerror or error})"
 
 

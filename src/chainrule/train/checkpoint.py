@@ -52,8 +52,9 @@ class Checkpoint:
     `fit(…, checkpoint=folder, resume=True)` goes on from there with the same bits as if it had
     never stopped: weights, optimiser state, dropout, order of rows, history, callbacks that have
     `state_dict`. (Machine code and NumPy round differently: with another `compile`, or on another
-    machine, it goes on all the same, and agrees to rounding.) The folder is made where it is missing. A save that fails (a full disk) is warned
-    about and kept as `error`; training goes on, and the last good checkpoint stays.
+    machine, it goes on all the same, and agrees to rounding.) The folder is made where it is
+    missing. A save that fails (a full disk) is warned about and kept as `error`; training goes on,
+    and the last good checkpoint stays.
 
     Raises `ValueError` for an `every` below 0 and, when the run begins, `DataError` where a run of
     other data, another model or other settings is kept there or one that is longer already, or

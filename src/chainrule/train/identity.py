@@ -95,8 +95,10 @@ def words(value: Any, depth: int = DEPTH) -> str:
             f"array({value.dtype}, {value.shape}, {digest([value.reshape(-1)]) if plain else ''})"
         )
     if isinstance(value, Mapping):
-        return "{" + _several((k, v) for k, v in value.items()) + "}"
-    if isinstance(value, (tuple, list, set, frozenset)):
+        return f"{{{_several(value.items(), depth - 1)}}}"
+    if isinstance(value, (set, frozenset)):  # whose order is another one in each process
+        return f"[{', '.join(sorted(words(v, depth - 1) for v in value))}]"
+    if isinstance(value, (tuple, list)):
         return f"[{_several(value, depth - 1)}]"
     if isinstance(value, functools.partial):
         given = sorted(value.keywords.items())
@@ -107,10 +109,12 @@ def words(value: Any, depth: int = DEPTH) -> str:
         return _function(value, depth - 1)
     if isinstance(value, Module):
         return repr(value)
+    if hasattr(value, "__wrapped__"):  # as by functools.cache
+        return words(value.__wrapped__, depth - 1)
     return _object(value, depth - 1)
 
 
-def _several(values: Iterable[Any], depth: int = DEPTH - 1) -> str:
+def _several(values: Iterable[Any], depth: int) -> str:
     return ", ".join(words(value, depth) for value in values)
 
 
