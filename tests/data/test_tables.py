@@ -550,3 +550,16 @@ class TestWithTheRest:
         table = read_table(tmp_path / "t.csv", "y")
         assert isinstance(table.features, np.memmap)
         assert not list(Path(folder).iterdir())
+
+
+def test_a_frame_whose_columns_have_numbers_for_names():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(np.eye(3)[[0, 1, 2, 0, 1]])
+    assert cr.data.check_features(frame).shape == (5, 3)
+    data = frame[[0, 1]], frame[2]
+    assert read_table(data).schema.feature_names == ("0", "1")
+    frame[3] = ["a", "b", "a", "b", "a"]
+    table = read_table(frame, "2", task="regression")
+    assert table.schema.feature_names == ("0", "1", "3=a", "3=b")
+    assert table.features.tolist()[0] == [1, 0, 1, 0]
+    assert read_features(frame[[3, 1, 0]], table.schema).tolist() == table.features.tolist()

@@ -116,5 +116,5 @@ def test_an_activation_for_each_layer() -> None:
     assert Settings(activation=["tanh"]).activation == "tanh"
     two = Settings(activation=["tanh", "relu"], hidden=[3, 4])
     assert two.activations(2) == ("tanh", "relu")
-    with pytest.raises(DataError, match="names 2 functions for 3 hidden layers"):
+    with pytest.raises(DataError, match="names 2 functions, hidden layers: 3"):
         dataclasses.replace(two, hidden=(1, 2, 3)).resolved(10)

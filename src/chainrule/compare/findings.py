@@ -43,6 +43,11 @@ def slower(what: str, found: Comparison, slow: str, fast: str, claimed: float = 
 
 
 def of_ratio(ratio: Ratio, claimed: float) -> str:
+    """What a ratio says of a claim of `claimed` times as many epochs.
+
+    >>> of_ratio(Ratio(Interval(2.9, 1.2, 7.1), False, 5), 6.0)
+    'holds partly: 2.9×, too uncertain for 6×'
+    """
     times = ratio.times
     if math.isnan(times.low):
         return ""

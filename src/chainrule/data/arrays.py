@@ -110,8 +110,8 @@ def _plain_frame(value: object, name: str) -> object:
         frame = frame.collect()
     if not isinstance(frame, nw.DataFrame):
         return value
-    for column, kind in frame.schema.items():
-        _check_column(frame[column], column, kind, name)
+    for column in frame.iter_columns():  # not by name, which may be a number
+        _check_column(column, column.name, column.dtype, name)
     return frame.to_numpy()
 
 

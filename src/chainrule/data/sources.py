@@ -285,7 +285,7 @@ def _one_column(values: Any, name: str) -> Any:
 def _makers(frame: Any, name: str) -> list[Maker]:
     if isinstance(frame, _Columns):
         return [partial(_values, values, name, column) for column, values in frame.items()]
-    return [partial(_series, frame[column], name, str(column)) for column in frame.columns]
+    return [partial(_series, column, name, str(column.name)) for column in frame.iter_columns()]
 
 
 def _series(series: Any, name: str, column: str) -> Floats | list[str]:
@@ -387,8 +387,7 @@ def _joined(X: Any, y: Any, target: str) -> dict[str, Any]:
     if isinstance(frame, _Columns):
         columns = dict(frame.items())
     else:
-        kinds = {name: _series_values(frame[name]) for name in frame.columns}
-        columns = {str(name): values for name, values in kinds.items()}
+        columns = {str(column.name): _series_values(column) for column in frame.iter_columns()}
     if target in columns:
         raise DataError(f"X has a column {quoted(target)} too; give target=, another name")
     return {**columns, target: np.asarray(y).reshape(-1)}

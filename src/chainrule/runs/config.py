@@ -260,7 +260,7 @@ class Settings:
             return (self.activation,) * layers
         if len(self.activation) != layers:
             raise DataError(
-                f"activation names {len(self.activation)} functions for {layers} hidden layer{"s" * (layers != 1)};"
+                f"activation names {len(self.activation)} functions, hidden layers: {layers};"
                 " name one, or one for each"
             )
         return self.activation
