@@ -100,3 +100,23 @@ def test_the_network_has_its_layers_in_order() -> None:
 def test_a_network_without_a_schema_is_no_predictor() -> None:
     with pytest.raises(ModelFileError, match="without a table's schema"):
         Predictor.of(cr.nn.Sequential(cr.nn.Linear(1, 1), seed=0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"optimizer": "lbfgs"},
+            r"lbfgs needs scipy: pip install 'chainrule\[sklearn\]'",
+        ),
+        ({"plots": "png"}, r"plots as png needs matplotlib: pip install 'chainrule\[plots\]'"),
+        ({"tensorboard": True}, r"tensorboard needs tensorboardX: .*chainrule\[tensorboard\]'"),
+    ],
+)
+def test_a_package_that_is_missing_is_said_before_anything_is_made(
+    tmp_path, monkeypatch, settings, said
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DataError, match=said):
+        train_table(load_dataset("iris"), Settings(**settings), folder=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []

@@ -7,10 +7,10 @@ losses of one's own, a validation loss curve, callbacks, calibration, and a grad
 
 try:
     import sklearn as _  # noqa: F401
-except ModuleNotFoundError as error:
+except ModuleNotFoundError:
     raise ImportError(
         "chainrule.estimators needs scikit-learn: pip install 'chainrule[sklearn]'"
-    ) from error
+    ) from None
 
 from .classifier import MLPClassifier
 from .regressor import MLPRegressor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import math
 import os
@@ -165,6 +166,7 @@ class _Job:
         streams = _streams(settings, table)
         settings = dataclasses.replace(settings, stream="on" if streams else "off")
         _demand_fitting(settings, table, validation)
+        _demand_extras(settings)
         made = cls(table, settings, train, held_out, validation, _untrained(train, settings))
         if settings.lr == "find":
             made.settings = dataclasses.replace(settings, lr=made.found_rate())
@@ -305,6 +307,18 @@ def _streams(settings: Settings, table: Table) -> bool:
             raise DataError("lbfgs needs all rows at once; leave out the setting stream")
         return False
     return settings.stream == "on" or (settings.stream == "auto" and is_mapped(table.features))
+
+
+def _demand_extras(settings: Settings) -> None:
+    """Raise `DataError` now for an optional package that the run would miss later."""
+    needs = {
+        "scipy": ("sklearn", f"optimizer {settings.optimizer}", settings.optimizer == "lbfgs"),
+        "matplotlib": ("plots", f"plots as {settings.plots}", settings.plots in ("png", "pdf")),
+        "tensorboardX": ("tensorboard", "tensorboard", settings.tensorboard),
+    }
+    for package, (extra, what, wanted) in needs.items():
+        if wanted and importlib.util.find_spec(package) is None:
+            raise DataError(f"{what} needs {package}: pip install 'chainrule[{extra}]'")
 
 
 def _demand_fitting(settings: Settings, table: Table, validation: Table | None) -> None:
