@@ -29,8 +29,8 @@ class Watch:
     a ratio to weights that were all 0, the gradient of an optimiser that tells none.
     `learning_rate` has the rate of each epoch's last step where the optimiser has one.
 
-    It asks for one look an epoch, so a native run stops in Python at each epoch's end and computes
-    gradients as outputs. A checkpoint keeps all of it, and a resumed run gives the same curves.
+    It asks for one look an epoch, so a native run stops in Python at each epoch's end and finds the
+    last step's gradients once more. A checkpoint keeps all of it, and a resumed run gives the same curves.
 
     >>> import numpy as np, chainrule as cr
     >>> from chainrule.runs.watch import Watch
