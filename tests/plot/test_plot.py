@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import golden
@@ -120,6 +120,8 @@ def test_ticks_say_their_place(low: float, high: float) -> None:
 
 
 @given(st.lists(floats, max_size=20), st.lists(floats, max_size=20), st.booleans(), st.booleans())
+@example([0.0], [2.225073858507203e-309], False, True)  # subnormal, on a log axis
+@example([5e-324, 1e308], [1e-310, 2e-310], True, True)
 def test_any_numbers_make_a_chart(xs: list[float], ys: list[float], a: bool, b: bool) -> None:
     count = min(len(xs), len(ys))
     x, y = xs[:count], ys[:count]

@@ -124,7 +124,8 @@ def scale(
 
 
 def _factors(low: float, high: float, pad: float) -> Scale:
-    bottom, top = math.log10(low), math.log10(high)
+    # Below lie the subnormal numbers, whose powers of ten are rounded to each other.
+    bottom, top = (max(math.log10(end), -306.0) for end in (low, high))
     air = max((top - bottom) * pad, 0.0 if top - bottom > 0.1 else 0.15)
     return Scale(10.0 ** max(bottom - air, -307.0), 10.0 ** min(top + air, 307.9), log=True)
 
