@@ -118,3 +118,24 @@ def test_a_layer_is_what_shares_a_prefix_and_zero_weights_have_no_ratio() -> Non
     assert watch.layers == ["model"]
     assert math.isnan(watch.update_ratio["model"][0])
     assert watch.update_ratio["model"][1] > 0
+
+
+def test_gradients_may_be_asked_for_in_some_epochs_only() -> None:
+    """Every third of ten epochs, the last among them; all else is as without."""
+    X = np.linspace(-1, 1, 48)[:, None]
+
+    def run(**options: int) -> Watch:
+        model = cr.nn.Sequential(cr.nn.Linear(1, 4), cr.nn.Tanh(), cr.nn.Linear(4, 1), seed=0)
+        watch = Watch(model, **options)
+        cr.fit(model, X, X**2, loss="squared_error", epochs=10, callbacks=[watch], progress=False)
+        return watch
+
+    each, some = run(), run(every=3, last=10)
+    assert some.update_ratio == each.update_ratio
+    assert some.weight_norm == each.weight_norm
+    for layer in ("0", "2"):
+        known = [k for k, v in enumerate(some.gradient_norm[layer], start=1) if np.isfinite(v)]
+        assert known == [1, 4, 7, 10]
+        assert [some.gradient_norm[layer][k - 1] for k in known] == [
+            each.gradient_norm[layer][k - 1] for k in known
+        ]

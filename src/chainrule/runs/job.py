@@ -39,6 +39,7 @@ __all__ = [
 
 _TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".npz")
 WATCHED = 5000  # epochs; a longer run keeps no curves of its layers
+GRADIENTS = 250  # epochs at most of which a run keeps the layers' gradients
 
 
 @dataclass
@@ -257,7 +258,8 @@ class _Job:
 
         if (self.settings.epochs or 1) > WATCHED or self.settings.optimizer == "lbfgs":
             return None
-        return Watch(self.predictor.model)
+        epochs = self.settings.epochs or 1
+        return Watch(self.predictor.model, every=-(-epochs // GRADIENTS), last=epochs)
 
     def run(
         self, progress: bool | Silent | None, callbacks: Sequence[Any], **keeping: Any

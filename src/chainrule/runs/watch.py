@@ -26,11 +26,14 @@ class Watch:
       single steps (in units of the same ‖w_before‖).
 
     NaN stands for what is not known: the first epoch's ratio where `Watch` was not given the model,
-    a ratio to weights that were all 0, the gradient of an optimiser that tells none.
+    a ratio to weights that were all 0, the gradient of an optimiser that tells none. Gradients cost
+    most: with `every` they are asked for in each `every`-th epoch only, counted so that the epoch
+    `last` is one of them, and are NaN in between.
     `learning_rate` has the rate of each epoch's last step where the optimiser has one.
 
     It asks for one look an epoch, so a native run stops in Python at each epoch's end and finds the
-    last step's gradients once more. A checkpoint keeps all of it, and a resumed run gives the same curves.
+    last step's gradients once more. A checkpoint keeps all of it, and a resumed run gives the same
+    curves.
 
     >>> import numpy as np, chainrule as cr
     >>> from chainrule.runs.watch import Watch
@@ -43,7 +46,8 @@ class Watch:
 
     CURVES = ("gradient_norm", "weight_norm", "update_ratio")
 
-    def __init__(self, model: Any = None) -> None:
+    def __init__(self, model: Any = None, *, every: int = 1, last: int = 0) -> None:
+        self.every, self.last = every, last
         self.gradient_norm: dict[str, list[float]] = {}
         self.weight_norm: dict[str, list[float]] = {}
         self.update_ratio: dict[str, list[float]] = {}
@@ -64,7 +68,8 @@ class Watch:
     def on_epoch(self, moment: Any) -> None:
         """Measure the epoch that has just ended."""
         after, steps = _values(moment.model), moment.step - self._step
-        gradients = moment.gradients or {}
+        asked = (self.last - moment.epoch) % self.every == 0
+        gradients = (moment.gradients or {}) if asked else {}
         for layer, names in _grouped(after).items():
             known = all(name in gradients for name in names)
             slope = _norm([gradients[name] for name in names]) if known else math.nan

@@ -98,8 +98,19 @@ def inside(facts: Facts) -> Iterator[tuple[str, Chart, str]]:
         if left:
             reading += f" {words.counted(left, 'layer')} of {len(values)} are not drawn."
         positive = any(math.isfinite(x) and x > 0 for v in shown.values() for x in v)
-        chart = plot.lines(shown, title=title, x_label="epoch", log_y=positive)
+        chart = plot.lines(
+            {name: _known(numbers) for name, numbers in shown.items()},
+            title=title,
+            x_label="epoch",
+            log_y=positive,
+        )
         yield curve, chart, reading
+
+
+def _known(curve: list[float]) -> tuple[list[int], list[float]]:
+    """The epochs (from 1) with a number, and their numbers."""
+    epochs = [epoch for epoch, value in enumerate(curve, start=1) if math.isfinite(value)]
+    return epochs, [curve[epoch - 1] for epoch in epochs]
 
 
 def _layer(layer: str, named: Any) -> str:
