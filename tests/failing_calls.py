@@ -172,23 +172,29 @@ def in_child(
     kill_after: float | tuple[float, signal.Signals] | None = None,
     seconds: float = 60.0,
 ) -> int:
-    """The wait status of a forked child that did `work`, 0 if all went well.
+    """The wait status of a forked child that did `work`: exit 0 if all went well, 130 for Ctrl-C.
 
     With `kill_after` it is killed after so many seconds (by SIGKILL, or by the signal given with
     them); that it takes longer than `seconds` is an `AssertionError`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside other threads
+        # Ctrl-C waits until it can be caught: a child that escaped would go on as the test itself.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         child = os.fork()
     if child == 0:
         code = 1
         try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             work()
             code = 0
+        except KeyboardInterrupt:
+            code = 130
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(code)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if kill_after is not None:
         after = kill_after if isinstance(kill_after, tuple) else (kill_after, signal.SIGKILL)
         time.sleep(after[0])

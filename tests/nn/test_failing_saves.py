@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -183,9 +184,12 @@ def test_random_kills(path: Path) -> None:
     files.append(path.read_bytes())
     rng = np.random.default_rng(0)
     found = [0, 0]
+    began = time.perf_counter()
+    in_child(lambda: large[1].save(path))
+    lasts = time.perf_counter() - began
     for _ in range(100):
         path.write_bytes(files[0])
-        in_child(lambda: large[1].save(path), kill_after=float(rng.uniform(0.0, 0.05)))
+        in_child(lambda: large[1].save(path), kill_after=float(rng.uniform(0.0, 1.5 * lasts)))
         found[files.index(path.read_bytes())] += 1
         for name in os.listdir(path.parent):
             assert name == path.name or tensorfile._left_over(name, path.name)
