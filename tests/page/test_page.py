@@ -19,6 +19,7 @@ from chainrule.explain.joint import KNOWN, joint_circuit
 from chainrule.explain.page import circuit_page
 from chainrule.page import escape, page, script_data
 from draw.test_svg import HOSTILE
+from page_checks import contrast
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -218,18 +219,5 @@ def test_it_fits_a_phone_and_works_in_the_dark(browser: Any, tmp_path: Path) -> 
         tab = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
         tab.goto(path.as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= 390
-        assert tab.evaluate(_CONTRAST) >= 4.5
+        assert contrast(tab, "td, th, p, h1, h2, label") >= 4.5
         tab.close()
-
-
-_CONTRAST = """() => {
-  const light = (c) => {
-    const [r, g, b] = c.match(/[0-9.]+/g).map(Number).map((v) => v / 255)
-      .map((v) => (v <= 0.03928 ? v / 12.92 : Math.pow((v + 0.055) / 1.055, 2.4)));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const ground = light(getComputedStyle(document.body).backgroundColor);
-  const inks = [...document.querySelectorAll("td, th, p, h1, h2, label")]
-    .map((e) => light(getComputedStyle(e).color));
-  return Math.min(...inks.map((i) => (Math.max(i, ground) + 0.05) / (Math.min(i, ground) + 0.05)));
-}"""

@@ -21,6 +21,7 @@ from chainrule.runs.report import charts, report, save_charts, words
 from chainrule.runs.report.facts import Facts
 from chainrule.runs.watch import Watch
 from draw.test_svg import HOSTILE
+from page_checks import contrast
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -297,7 +298,7 @@ def test_a_browser_shows_it_without_a_word_or_a_request(
     tab.goto(path.as_uri())
     assert noise == [path.as_uri()]
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
-    assert tab.evaluate(_CONTRAST) >= 4.5
+    assert contrast(tab, "td, th, p, h1, h2, h3, dt, dd, li, figcaption") >= 4.5
     assert tab.evaluate(_UNNAMED) == []
     tab.keyboard.press("Tab")
     assert tab.evaluate("document.activeElement.textContent") == "To the report"
@@ -321,16 +322,5 @@ def test_a_hostile_name_does_nothing_in_a_browser(
     tab.close()
 
 
-_CONTRAST = """() => {
-  const light = (c) => {
-    const [r, g, b] = c.match(/[0-9.]+/g).map(Number).map((v) => v / 255)
-      .map((v) => (v <= 0.03928 ? v / 12.92 : Math.pow((v + 0.055) / 1.055, 2.4)));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const ground = light(getComputedStyle(document.body).backgroundColor);
-  const inks = [...document.querySelectorAll("td, th, p, h1, h2, h3, dt, dd, li, figcaption")]
-    .map((e) => light(getComputedStyle(e).color));
-  return Math.min(...inks.map((i) => (Math.max(i, ground) + 0.05) / (Math.min(i, ground) + 0.05)));
-}"""
 _UNNAMED = """() => [...document.querySelectorAll("svg, [role=region]")]
   .filter((e) => !e.getAttribute("aria-label")).map((e) => e.outerHTML.slice(0, 80))"""

@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from ..errors import DataError, quoted
-from .predict import source
+from .predict import source, unknown_option
 from .terminal import confusion_table, console, counted, known, named, number, plain_json, table
 
 
@@ -18,13 +18,7 @@ from .terminal import confusion_table, console, counted, known, named, number, p
 @click.argument("model")
 @click.argument("data")
 @click.option("--json", "as_json", is_flag=True, help="The numbers as JSON.")
-@click.option(
-    "--unknown",
-    type=click.Choice(["refuse", "ignore"]),
-    default="refuse",
-    show_default=True,
-    help="What becomes of a category that was not there in training.",
-)
+@unknown_option
 def evaluate(model: str, data: str, as_json: bool, unknown: str) -> None:
     """Score MODEL, a model file or a run folder, on the rows of DATA, which hold the target.
 

@@ -19,6 +19,15 @@ from .output import demand_place, growing
 START = 2**22 + 2**16  # bytes of standard input that may hold the header
 
 
+unknown_option = click.option(
+    "--unknown",
+    type=click.Choice(["refuse", "ignore"]),
+    default="refuse",
+    show_default=True,
+    help="What becomes of a category that was not there in training.",
+)
+
+
 @click.command()
 @click.argument("model")
 @click.argument("data")
@@ -27,13 +36,7 @@ START = 2**22 + 2**16  # bytes of standard input that may hold the header
 @click.option("--proba", is_flag=True, help="Add a column with each class's probability.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list instead of CSV.")
 @click.option("--jsonl", "as_lines", is_flag=True, help="A JSON object a line instead of CSV.")
-@click.option(
-    "--unknown",
-    type=click.Choice(["refuse", "ignore"]),
-    default="refuse",
-    show_default=True,
-    help="What becomes of a category that was not there in training.",
-)
+@unknown_option
 def predict(
     model: str,
     data: str,

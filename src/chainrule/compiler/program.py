@@ -191,8 +191,7 @@ class Frame:
         self.words = (ctypes.c_int64 * (POINTERS + words)).from_address(self.address)
         self.context_ = ctypes.c_void_p(self.address)
         self.context[ARENA] = self.arena.ctypes.data
-        self._views: dict[int, Array] = {}  # by the number of the array's record
-        self._viewed: list[Any] = []
+        self._views: dict[int, tuple[Any, Array]] = {}  # by the record's id, which it keeps
         self.context[COUNT] = 1
         for made in plans:
             for array in made.arrays:
@@ -203,9 +202,8 @@ class Frame:
         """An array of the arena in its own strides; one in panels as (panel, row, column)."""
         found = self._views.get(id(array))
         if found is None:
-            found = self._views[id(array)] = self._made_view(array)
-            self._viewed.append(array)  # so that no other array gets its number
-        return found
+            found = self._views[id(array)] = array, self._made_view(array)
+        return found[1]
 
     def _made_view(self, array: Any) -> np.ndarray[Any, Any]:
         item = array.dtype.itemsize

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import pairwise
 from os import PathLike, fsdecode
 from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, ModelFileError, listed, quoted, unknown
+from ..errors import DataError, listed, quoted, unknown
 from . import activations, layers
 from .groups import Group, chained, demand_known, groups_of, numbers, ordered, shown, stem
 from .module import Module
 from .sequential import Sequential
+from .storage import reading
 from .tensorfile import (
     Refusal,
     allocate,
@@ -229,23 +229,11 @@ def from_state_dict(
     """
     if not isinstance(source, Mapping):
         path = fsdecode(source)
-        with _reading(repr(path)):
+        with reading(repr(path)):
             return _network(groups_of(_read(path)), activations, model, eps)
-    with _reading("the state dict"):
+    with reading("the state dict"):
         tensors = {str(name): _array(value) for name, value in source.items()}
         return _network(groups_of(tensors), activations, model, eps)
-
-
-@contextmanager
-def _reading(what: str) -> Iterator[None]:
-    try:
-        yield
-    except Refusal as refusal:
-        raise ModelFileError(f"{what} {refusal}") from None
-    except OSError as error:
-        raise ModelFileError(f"{what} cannot be read ({error.strerror})") from None
-    except MemoryError:
-        raise ModelFileError(f"{what} holds a model larger than the free memory") from None
 
 
 def _read(path: str) -> dict[str, Array]:

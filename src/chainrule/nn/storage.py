@@ -175,7 +175,7 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     altered, or not a model file of this package.
     """
     path = os.fsdecode(path)
-    with _naming(path), open_regular(path) as file:
+    with reading(repr(path)), open_regular(path) as file:
         return _read(file)
 
 
@@ -190,15 +190,16 @@ def _read(file: BinaryIO) -> Sequential:
 
 
 @contextmanager
-def _naming(path: str) -> Iterator[None]:
+def reading(what: str) -> Iterator[None]:
+    """Within, whatever keeps `what` from being read is a `ModelFileError` that names it."""
     try:
         yield
     except Refusal as refusal:
-        raise ModelFileError(f"{path!r} {refusal}") from None
+        raise ModelFileError(f"{what} {refusal}") from None
     except OSError as error:
-        raise ModelFileError(f"{path!r} cannot be read ({error.strerror})") from None
+        raise ModelFileError(f"{what} cannot be read ({error.strerror})") from None
     except MemoryError:
-        raise ModelFileError(f"{path!r} holds a model larger than the free memory") from None
+        raise ModelFileError(f"{what} holds a model larger than the free memory") from None
 
 
 def _plan(header: Header) -> list[Planned]:

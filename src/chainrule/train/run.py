@@ -261,10 +261,9 @@ class Loop:
     def steps(self, epoch: int) -> str | None:
         """Every batch of an epoch that is not done yet, and its mean loss over rows."""
         run, history, stopped = self.run, self.history, None
-        done = history.steps - ((epoch - 1) * self.plan.steps if epoch > 1 else 0)
-        with closing(self.plan.batches(epoch, done)) as batches:
+        with closing(self.plan.batches(epoch, self.done_of(epoch))) as batches:
             for X, y, weights in batches:
-                value = self.step_on(X, y, weights)
+                value = run.step(X, y, weights)
                 if not math.isfinite(value):
                     raise diverged(run, f"the loss is {value}", history.steps + 1, epoch)
                 history.step_loss.append(value)
@@ -273,15 +272,19 @@ class Loop:
                     break
                 if not self.closing:  # else it is kept when the epoch is closed
                     self.keep()
-        if self.went_wrong():
-            raise diverged(run, "a parameter is not finite", history.steps, epoch)
-        if stopped is None:
-            history.loss.append(self.mean(epoch))
-        return stopped
+        return self.close(epoch, stopped)
 
-    def step_on(self, X: Array, y: Array, weights: Array | None) -> float:
-        """One step on a batch, and its loss before the update."""
-        return self.run.step(X, y, weights)
+    def done_of(self, epoch: int) -> int:
+        """How many batches of the epoch under way are done."""
+        return self.history.steps - ((epoch - 1) * self.plan.steps if epoch > 1 else 0)
+
+    def close(self, epoch: int, stopped: str | None) -> str | None:
+        """Enter an epoch's mean loss unless it was cut short; why it was."""
+        if self.went_wrong():
+            raise diverged(self.run, "a parameter is not finite", self.history.steps, epoch)
+        if stopped is None:
+            self.history.loss.append(self.mean(epoch))
+        return stopped
 
     def went_wrong(self) -> bool:
         """Whether the last update left a parameter that is not finite; if so, it is undone."""

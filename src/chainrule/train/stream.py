@@ -203,20 +203,15 @@ class NativeStream(Loop):
     def steps(self, epoch: int) -> str | None:
         """As `Loop.steps`, some at a time."""
         assert isinstance(self.plan, StreamPlan)
-        done = self.history.steps - ((epoch - 1) * self.plan.steps if epoch > 1 else 0)
         stopped = None
-        with closing(self.plan.groups(epoch, done, self._several)) as groups:
+        with closing(self.plan.groups(epoch, self.done_of(epoch), self._several)) as groups:
             for batches, count in groups:
                 self._run(batches, count, epoch)
                 self.show.step(epoch, self.history.steps)
                 if stopped := self.asked("on_step", epoch):
                     break
                 self.keep()
-        if self.went_wrong():
-            raise diverged(self.run, "a parameter is not finite", self.history.steps, epoch)
-        if stopped is None:
-            self.history.loss.append(self.mean(epoch))
-        return stopped
+        return self.close(epoch, stopped)
 
     def _several(self) -> int:
         """How many steps the next call may take."""
