@@ -1,4 +1,4 @@
-"""Networks of scikit-learn and PyTorch predict here what they predict there."""
+"""Networks of scikit-learn, PyTorch and Keras predict here what they predict there."""
 
 from __future__ import annotations
 
@@ -284,6 +284,51 @@ def test_activations_stand_in_the_gaps() -> None:
     assert kinds("none") == "Linear Linear Linear"
 
 
+# -- Keras ------------------------------------------------------------------------------------
+
+# Each written by Keras 3.15 with what it predicted for "x"; see the end of this file.
+OF_KERAS = json.loads((GOLDEN / "keras_expected.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("keras_dense", ["relu", "tanh", "softmax"]), ("keras_named", "relu")],
+)
+def test_a_dense_network_of_keras_predicts_the_same(name: str, said: Any) -> None:
+    model = cr.from_state_dict(GOLDEN / f"{name}.safetensors", said)
+    np.testing.assert_allclose(model.predict(OF_KERAS["x"]), OF_KERAS[name], **CLOSE)
+    assert model.dtype == np.float32
+
+
+def test_normalisations_of_keras_fill_a_given_network() -> None:
+    net = nn.Sequential(
+        nn.Linear(4, 6), nn.ELU(), nn.BatchNorm1d(6, 1e-3), nn.Linear(6, 5, False), nn.SiLU(),
+        nn.LayerNorm(5, 1e-3), nn.Dropout(0.2), nn.Linear(5, 2),
+    )  # fmt: skip
+    path = GOLDEN / "keras_norm.safetensors"
+    out = cr.from_state_dict(path, model=net).predict(OF_KERAS["x"])
+    np.testing.assert_allclose(out, OF_KERAS["keras_norm"], **CLOSE)
+    with pytest.raises(ModelFileError, match="which side of its normalisations"):
+        cr.from_state_dict(path, "elu")
+
+
+def of_keras(*sizes: int, names: list[str]) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    shapes = zip(names, sizes, sizes[1:], strict=False)
+    return {f"{name}/kernel": rng.normal(size=shape).astype("f4") for name, *shape in shapes}
+
+
+def test_keras_counts_from_a_name_without_a_number() -> None:
+    names = ["dense", *[f"dense_{k}" for k in range(1, 12)]]
+    tensors = of_keras(*[3] * 13, names=names)
+    x = np.ones((1, 3), np.float32)
+    for name in names:
+        x = x @ tensors[f"{name}/kernel"]
+    for again in (dict(sorted(tensors.items())), {f"{k}:0": v for k, v in tensors.items()}):
+        model = cr.from_state_dict(again, "identity")
+        np.testing.assert_allclose(model.predict(np.ones((1, 3))), x, rtol=1e-4)
+
+
 def norm(*names: str, n: int = 5) -> dict[str, Any]:
     return {name: np.ones(n, np.float32) for name in names}
 
@@ -320,6 +365,11 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         FC, {"model": nn.Sequential(nn.Linear(3, 5))}, "has 2 layers, and the model 1 with"),
     "no order": (
         dense(*[3] * 4, names=["a", "b", "c"]), {"activations": "relu"}, "number the names"),
+    "kernel of a convolution": (
+        {"conv2d/kernel": np.ones((3, 3, 1, 8), np.float32)}, {},
+        r"'conv2d' with weight \[3, 3, 1, 8\], which is no"),
+    "a kernel and a weight": (
+        of_keras(3, 2, names=["a"]) | dense(3, 2, names=["a"]), {}, "two tensors of one layer"),
     "no order, no chain": (
         dense(*[3] * 12, names=list("abcdefghijk")) | dense(7, 8, names=["l"]),
         {"activations": "relu"}, "number the names|do not chain"),
@@ -355,10 +405,10 @@ def test_wrong_arguments() -> None:
         cr.from_state_dict(FC, "relu", model=nn.Sequential())
 
 
-@pytest.mark.parametrize("name", ["torch_norms", "torch_named", "torch_bfloat16"])
+@pytest.mark.parametrize("name", ["torch_norms", "torch_named", "torch_bfloat16", "keras_named"])
 def test_hostile_files_of_weights_are_refused(name: str, tmp_path: Path) -> None:
     """Any other error, and any warning, would end this; what loads has changed names or numbers."""
-    path, said = tmp_path / "weights", SAID[name]
+    path, said = tmp_path / "weights", SAID.get(name, "relu")
     refused = 0
     for mutant in mutants([(GOLDEN / f"{name}.safetensors").read_bytes()], 300):
         path.write_bytes(mutant.data)
@@ -386,3 +436,10 @@ def test_a_path_of_weights_that_is_no_file(tmp_path: Path) -> None:
 #   torch_lstm        attributes lstm, an LSTM(3, 5, num_layers=2), and fc, Linear(5, 2), on its end
 #   torch_bfloat16, torch_float16   Sequential(Linear(4, 8), SiLU() or Tanh(), Linear(8, 2))
 # and the expected outputs by the same nets in evaluation mode, the last two widened to float32.
+#
+# Those of Keras by save_file({w.path: np.array(w) for w in net.weights}) of
+#   keras_dense       Sequential of Dense(8, "relu"), Dense(8, "tanh"), Dense(3, "softmax")
+#   keras_named       Dense layers hidden1 and hidden2 of 4 units with "relu", and out of 1
+#   keras_norm        Sequential of Dense(6, "elu"), BatchNormalization, Dense(5, "silu") without
+#                     bias, LayerNormalization, Dropout(0.2), Dense(2)
+# each weight moved by noise after it was drawn.

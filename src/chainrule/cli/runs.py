@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
+from ..plot import spark
 from ..runs.listing import SORTS, Listed, differences, is_run, listing, named, sort
 from .output import demand_place, write_text
-from .terminal import console, counted, number, plain_json, spark, table
+from .terminal import console, counted, number, plain_json, table
 from .terminal import named as _plain
 
 WIDE = 32  # of a curve
@@ -132,9 +133,7 @@ def _print_curves(found: Sequence[Listed], out: Any) -> None:
 
 def _scaled(values: list[float], low: float, high: float) -> str:
     """A curve of blocks whose lowest and highest stand for the same numbers in every run."""
-    shown = min(len(values), WIDE)
-    picked = [values[round(k * (len(values) - 1) / max(shown - 1, 1))] for k in range(shown)]
-    return spark([low, *picked, high], width=shown + 2)[1:-1].ljust(WIDE)
+    return spark(values, WIDE, span=(low, high)).ljust(WIDE)
 
 
 def _status(run: Listed) -> str:

@@ -112,16 +112,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
-
-
-def spark(values: list[float], width: int = 40) -> str:
-    """A curve as one line of blocks, resampled to `width`: ▁ the least value, █ the greatest."""
-    finite = [v for v in values if math.isfinite(v)]
-    if not finite:
-        return ""
-    picked = values
-    if len(values) > width:
-        picked = [values[round(k * (len(values) - 1) / (width - 1))] for k in range(width)]
-    low, span = min(finite), (max(finite) - min(finite)) or 1.0
-    bars = "▁▂▃▄▅▆▇█"
-    return "".join(bars[round((v - low) / span * 7)] if math.isfinite(v) else "?" for v in picked)

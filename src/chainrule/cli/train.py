@@ -21,12 +21,13 @@ import numpy as np
 
 from ..data import BUNDLED, Table
 from ..errors import DataError, quoted
+from ..plot import spark
 from ..runs import job
 from ..runs.config import Settings, read_toml
 from ..runs.folder import CONFIG, RunFolder
 from .flags import Grouped, settings_flags
 from .output import demand_place
-from .terminal import confusion_table, console, counted, known, named, number, plain_json, spark
+from .terminal import confusion_table, console, counted, known, named, number, plain_json
 
 NOTES = 3  # of what to look at next; the report has them all
 FEW, FEW_OF = 10, 100_000  # different numbers that may be meant as classes, among so many rows

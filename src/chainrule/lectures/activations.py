@@ -11,11 +11,13 @@ import numpy as np
 import chainrule as cr
 
 from ..compare import Combination
+from .curves import FAR, FUNCTIONS, reading
+from .dying import FIT, TOO_HIGH, dead_at_start, deaths, run, starts, tries
 from .experiments import cosines, on_iris, share_of_time
 from .systems import Check, figures, system
+from .zigzag import SHOWN_RATE, best, walks
 
 Array = np.ndarray[Any, Any]
-FAR = np.array([-10.0, 0.0, 10.0])  # where the slides ask what happens
 
 
 def slope(function: Callable[[Any], Any], x: Array) -> Array:
@@ -184,9 +186,25 @@ def jacobian_and_product() -> Iterator[Check]:
 
 
 def _at_far_points(name: str, function: Callable[[Any], Any]) -> Check:
+    return Check(
+        f"{name}′(−10), {name}′(0), {name}′(10)", slope(function, FAR), _table_at_far(name)
+    )
+
+
+def _table_at_far(name: str) -> list[float]:
     table = figures()["activations"]
-    rows = [table[name][table["x"].index(x)]["dy"] for x in FAR.tolist()]
-    return Check(f"{name}′(−10), {name}′(0), {name}′(10)", slope(function, FAR), rows)
+    return [table[name][table["x"].index(x)]["dy"] for x in FAR.tolist()]
+
+
+def _far_points() -> Iterator[Check]:
+    """All six: the local derivative on the edge, and what comes back for an upstream of 1."""
+    named = {"leaky_relu": "leaky_relu_0.01", "elu": "elu_1"}
+    for name, function in FUNCTIONS.items():
+        found = reading(function, FAR)
+        maxout = [-0.5, 0.25, 1.0]  # of max(x, −x/2): at 0 the two share
+        figure = maxout if name == "maxout" else _table_at_far(named.get(name, name))
+        yield Check(f"{name}: local derivative at −10, 0, 10", found.local, figure)
+        yield Check(f"{name}: comes back for an upstream of 1", found.back, figure)
 
 
 @system(
@@ -200,7 +218,7 @@ def _at_far_points(name: str, function: Callable[[Any], Any]) -> Check:
 )
 def sigmoid_problems() -> Iterator[Check]:
     """S26."""
-    yield _at_far_points("sigmoid", cr.sigmoid)
+    yield from _far_points()
     inputs = np.random.default_rng(26).uniform(0.1, 1.0, size=(20, 6))  # a sigmoid layer's outputs
     signs = np.sign(_row_gradients(inputs))
     yield Check("inputs all positive: rows of mixed sign", _mixed_rows(signs), 0)
@@ -227,6 +245,13 @@ def _zig_zag() -> Iterator[Check]:
         found = cosines(inputs, y)
         yield Check(f"{name}: mean |cos| of consecutive steps", np.mean(abs(found)), alike)
         yield Check(f"{name}: steps that turn back, cos < −0.7", np.mean(found < -0.7), back)
+    for (name, of), (alike, at_one, at_best) in zip(
+        walks().items(), ((1.0, 109, 109), (0.45, 95, 49)), strict=True
+    ):
+        one = of[SHOWN_RATE]
+        yield Check(f"two inputs {name}: steps with gradients of one sign", one.one_sign, alike)
+        yield Check(f"two inputs {name}: steps at rate {SHOWN_RATE:g}", one.arrived, at_one)
+        yield Check(f"two inputs {name}: steps at the best rate", best(of).arrived, at_best)
 
 
 def _row_gradients(inputs: Array) -> Array:
@@ -267,7 +292,36 @@ def dead_relu() -> Iterator[Check]:
     w, b = w - 50 * alive[:2], b - 50 * alive[2]
     after = np.hstack(_unit_gradient(w, b, x, 0 * y))
     yield Check("after one step at rate 50: gradient", after, np.zeros(3))
+    yield from _dead_at_start()
+    yield from _dies_in_a_step()
     yield from _dead_in_a_net()
+
+
+def _dead_at_start() -> Iterator[Check]:
+    """Positive rows have some units dead at the start; centred ones, without a bias, cannot."""
+    for name, x in starts().items():
+        share = dead_at_start(x)
+        if "centred" in name:
+            yield Check(f"{name}: share of units dead at the start", share, 0.0)
+        else:
+            yield Check(f"{name}: some units are dead at the start", share > 0, True)
+
+
+def _dies_in_a_step() -> Iterator[Check]:
+    """Units of a net on iris, by the step that kills them, and what wakes the first."""
+    yield Check(f"rate {FIT:g}: units that die", len(deaths(run("relu", FIT))), 0)
+    made = run("relu", TOO_HIGH)
+    first = deaths(made)[0]
+    unit, step = first.unit, first.step
+    yield Check(f"rate {TOO_HIGH:g}: the first unit that dies", unit, 15)
+    yield Check("the step that kills it", step, 2)
+    net, delta = made[step - 1].net[:, unit], made[step].delta[:, unit]
+    yield Check("its largest net before is above 0", bool(net.max() > 0), True)
+    yield Check("its δ on every row after", delta, np.zeros(len(delta)))
+    moved = made[-1].weights["W1"][unit] - made[step].weights["W1"][unit]
+    yield Check("how far its weights move from then on", moved, np.zeros(4))
+    for one, wakes in zip(tries(), (False, True, True, False, True), strict=True):
+        yield Check(f"{one.name}: awake", one.rows > 0, wakes)
 
 
 def _dead_in_a_net() -> Iterator[Check]:

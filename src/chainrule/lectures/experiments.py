@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ import numpy as np
 import chainrule as cr
 
 from ..compare import Comparison, compare
+from .curves import readings
 from .systems import Check, system
+from .zigzag import cosines_of
 
 Array = np.ndarray[Any, Any]
 LEVEL = 0.95  # training accuracy
@@ -55,8 +57,7 @@ def counted(found: Comparison, figures: dict[str, list[int]]) -> Iterator[Check]
 )
 def six_times() -> Iterator[Check]:
     """S29."""
-    functions = ("sigmoid", "tanh", "relu", "leaky_relu", "elu", "maxout")
-    found = on_iris(activations=functions)
+    found = six_functions()
     yield from counted(found, SIX_TIMES)
     times = {name: sum(counts) for name, counts in epochs(found).items()}
     ratio = times["sigmoid"] / times["relu"]
@@ -65,6 +66,13 @@ def six_times() -> Iterator[Check]:
     yield Check("tanh's epochs over ReLU's: not six times", ratio < 6, True)
 
 
+@cache
+def six_functions() -> Comparison:
+    """The six on iris: for the check, and for the page."""
+    return on_iris(activations=SIX)
+
+
+SIX = ("sigmoid", "tanh", "relu", "leaky_relu", "elu", "maxout")
 SIX_TIMES = {
     "sigmoid": [56, 72],
     "tanh": [12, 10],
@@ -84,22 +92,12 @@ def cosines(x: Array, y: Array, rate: float = 0.5) -> Array:
 
     steps = []
     for row, target in zip(x, y, strict=True):
-        step = -rate * cr.grad(loss)(w, row, target)
-        steps.append(step / np.linalg.norm(step))
-        w = w + step
-    return np.array([a @ b for a, b in itertools.pairwise(steps)])
+        steps.append(-rate * cr.grad(loss)(w, row, target))
+        w = w + steps[-1]
+    return cosines_of(np.array(steps))
 
 
 def share_of_time(function: Callable[[Any], Any], other: Callable[[Any], Any]) -> float:
     """The time of a function over another's: of a million values, the least of nine readings."""
-    import time
-
-    x = np.random.default_rng(0).normal(size=1_000_000).astype(np.float32)
-
-    def seconds(f: Callable[[Any], Any]) -> float:
-        began = time.perf_counter()
-        f(x)
-        return time.perf_counter() - began
-
-    readings = [(seconds(function), seconds(other)) for _ in range(9)]
-    return min(a for a, _ in readings) / min(b for _, b in readings)
+    found = readings({"it": function, "other": other})
+    return min(found["it"]) / min(found["other"])

@@ -10,7 +10,8 @@ import numpy as np
 from ..circuit import Tensor
 from ..explain.page import circuit_page
 from ..page import escape, page
-from . import circuits, recurrent, worked
+from . import circuits, claims, curves, dying, recurrent, worked, zigzag
+from .exhibit import STYLE, Exhibit, coded
 from .systems import Check, Result, plain
 
 # The circuit that a system's page shows, where it is one of scalars.
@@ -24,6 +25,24 @@ CIRCUITS: dict[str, Callable[[], Tensor]] = {
     "S23": lambda: circuits.partials().output,
     "S25": lambda: circuits.chain2().output,
     "S33": lambda: recurrent.two_steps().error,
+}
+# The experiments that a page shows, each run when the page is written.
+EXPERIMENTS: dict[str, Callable[[], list[Exhibit]]] = {
+    "S26": lambda: [
+        curves.three_points(),
+        zigzag.zig_zag(),
+        curves.cost_of_exp(),
+        claims.claim("saturation"),
+    ],
+    "S27": lambda: [zigzag.off_centre(), zigzag.zig_zag()],
+    "S28": lambda: [
+        dying.unlucky(),
+        dying.too_high(),
+        dying.waking(),
+        claims.claim("dead-relu"),
+    ],
+    "S29": lambda: [claims.functions_on_iris(), claims.claim("relu-6x")],
+    "S30": lambda: [claims.maxout_doubles(), claims.worth_it()],
 }
 OUTPUT = {"S10": "E_total", "S25": "E"}
 SHOWN = 60  # figures of one check that a page lists
@@ -55,13 +74,14 @@ def _write(path: Path, text: str) -> Path:
 
 
 def system_page(result: Result) -> str:
-    """The page of one system: its circuit in steps, its figures, and where the notes err."""
+    """The page of one system: its circuit in steps or its experiments, figures, and errata."""
     system = result.system
     title = f"{system.id} {system.title}"
     about = _about(result)
     if system.id not in CIRCUITS:
-        body = f"<main><h1>{escape(title)}</h1>{about}{_figures(result)}{_BACK}</main>"
-        return page(title, body)
+        shown = "".join(one.html() for one in EXPERIMENTS.get(system.id, list)())
+        body = f"<main><h1>{escape(title)}</h1>{about}{shown}{_figures(result)}{_BACK}</main>"
+        return page(title, body, style=STYLE if shown else "")
     output = circuit(system.id)
     below = about + _figures(result) + _BACK
     return circuit_page(output, title=title, derivation=below)
@@ -74,7 +94,7 @@ def _about(result: Result) -> str:
     system = result.system
     parts = [f'<p class="faint">Lecture: {escape(system.lecture)}</p>']
     if system.notes:
-        parts.append(f"<p>{escape(system.notes)}</p>")
+        parts.append(f"<p>{coded(system.notes)}</p>")
     if system.erratum:
         parts.append(
             '<p class="erratum"><strong>Where the notes go wrong.</strong> '

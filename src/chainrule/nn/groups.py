@@ -53,7 +53,8 @@ _RUNNING = {"running_mean", "running_var"}
 def groups_of(tensors: dict[str, Array]) -> list[Group]:
     """The tensors by their prefixes; PyTorch's counts of batches are of no use here."""
     found: dict[str, dict[str, Array]] = {}
-    for name, value in tensors.items():
+    of_keras = any(_keras(name)[1] in _OF_KERAS for name in tensors)
+    for name, value in (_renamed(tensors) if of_keras else tensors).items():
         prefix, _, last = name.rpartition(".")
         if last == "num_batches_tracked":
             continue
@@ -63,6 +64,39 @@ def groups_of(tensors: dict[str, Array]) -> list[Group]:
     if not found:
         raise Refusal("has no tensors; give the state dict of a network")
     return [Group(name, inner) for name, inner in found.items()]
+
+
+_OF_KERAS = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+def _keras(name: str) -> tuple[str, str]:
+    """Layer and tensor of a name as Keras gives it: "sequential/dense_1/kernel", once with ":0"."""
+    layer, _, last = re.sub(r":[0-9]+$", "", name).replace("/", ".").rpartition(".")
+    return layer, last
+
+
+def _renamed(tensors: dict[str, Array]) -> dict[str, Array]:
+    """Keras's tensors under PyTorch's names, each kernel (in, out) turned to a weight (out, in).
+
+    Keras counts "dense", "dense_1", "dense_2": the first of them becomes "dense_0".
+    """
+    layers = {_keras(name)[0] for name in tensors}
+    counted = {layer.rstrip("0123456789") for layer in layers}
+    first = {layer: f"{layer}_0" for layer in layers if f"{layer}_" in counted}
+    found = {}
+    for name, value in tensors.items():
+        layer, last = _keras(name)
+        turned = value.T if last == "kernel" and value.ndim == 2 else value
+        found[f"{first.get(layer, layer)}.{_OF_KERAS.get(last, last)}"] = turned
+    if len(found) < len(tensors):
+        raise Refusal("has two tensors of one layer and kind; keep one of them")
+    return found
 
 
 def demand_known(group: Group) -> None:

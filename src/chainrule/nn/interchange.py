@@ -1,7 +1,7 @@
-"""Networks that others have trained, as Sequentials: scikit-learn's MLPs, PyTorch's state dicts.
+"""Networks that others have trained, as Sequentials: MLPs of scikit-learn, PyTorch's and Keras's.
 
-Only numbers are taken over: neither library is imported, and a file is read with the suspicion of
-`chainrule.nn.tensorfile`. What comes out predicts what went in, and can be trained on, explained
+Only numbers are taken over: no library of theirs is imported, and a file is read with the suspicion
+of `chainrule.nn.tensorfile`. What comes out predicts what went in, and can be trained on, explained
 and saved.
 """
 
@@ -211,6 +211,10 @@ def from_state_dict(
     a `weight` (n,) with its `bias` a LayerNorm, these two with `eps`. Layers stand in the order of
     the numbers in their names (fc2 before fc10), and each must take what the one before gives;
     where names have no numbers the shapes must leave one order only.
+
+    Keras's paths do as well: "dense/kernel" (in, out), "sequential/dense_1/bias", where "dense"
+    comes before "dense_1" and a Dense layer's own activation is said like any other. A network with
+    its normalisations ("gamma", "beta", "moving_mean") needs `model`.
 
     A state dict does not say which activations stand between, so they must be said: one name for
     all places, or a list of names and layers, "identity" for none. There is a place at each gap in

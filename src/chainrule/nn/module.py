@@ -43,6 +43,13 @@ def moved() -> dict[Any, Any] | None:
 
 
 @contextmanager
+def evaluating() -> Iterator[None]:
+    """Within, this thread sees every module in evaluation mode; no module is touched."""
+    with _during(evaluating=True):
+        yield
+
+
+@contextmanager
 def _during(**changes: Any) -> Iterator[None]:
     before = {name: getattr(_context, name) for name in changes}
     _context.__dict__.update(changes)

@@ -95,6 +95,7 @@ class Chart:
     notes: tuple[str, ...] = ()
     diagonal: bool = False
     at: tuple[tuple[str, float], ...] = ()  # vertical rules with their words
+    zones: tuple[tuple[str, float, float], ...] = ()  # shaded from x to x, with their words
     size: tuple[int, int] = field(default=(440, 280))
 
     def svg(self) -> str:

@@ -12,7 +12,7 @@ from ..errors import DataError
 from .chart import Bars, Cells, Chart, Dots, Line, Spans, numbers, together
 from .scale import Scale, scale, short
 
-__all__ = ["heat_map", "histogram", "intervals", "lines", "scatter"]
+__all__ = ["bars", "heat_map", "histogram", "intervals", "lines", "scatter"]
 
 Floats = NDArray[np.float64]
 SIZE = (440, 280)
@@ -137,6 +137,58 @@ def histogram(
         _gaps([found], False),
         at=tuple((str(word), float(place)) for word, place in (at or {}).items()),
         size=size,
+    )
+
+
+def bars(
+    edges: Any,
+    heights: Any,
+    *,
+    title: str = "",
+    x_label: str = "",
+    y_label: str = "rows",
+    at: Mapping[str, float] | None = None,
+    zones: Iterable[tuple[str, float, float]] = (),
+    size: tuple[int, int] = SIZE,
+) -> Chart:
+    """A histogram that is already counted: a bar between each two neighbouring edges.
+
+    `zones` are parts of the axis with their words (word, from, to), shaded behind the bars. Raises
+    `DataError` where the edges do not rise, or are not one more than the bars.
+
+    >>> bars([0, 1, 2], [3, 5], title="Net", zones=[("flat", 1, 9)]).description
+    'Net. 8 values from 0 to 2; most, 5, between 1 and 2. flat: from 1 to 2.'
+    """
+    places, found = numbers(edges, "edges"), numbers(heights, "heights")
+    if len(places) != len(found) + 1 and (len(places) or len(found)):
+        raise DataError(f"bars need one edge more than heights, got {len(places)}, {len(found)}")
+    if not (np.isfinite(places).all() and (places[1:] > places[:-1]).all()):
+        raise DataError("edges must be finite numbers that rise")
+    if not found.size:
+        return Chart((), Scale(0, 1), Scale(0, 1), title, x_label, y_label, _told(title, "", []))
+    across = scale([places], pad=0.0)
+    known = [(str(word), *_within(across, low, high)) for word, low, high in zones]
+    shown = tuple(zone for zone in known if zone[1] < zone[2])
+    parts = [_bars_told(places, np.nan_to_num(found))]
+    parts += [f"{word}: from {short(low)} to {short(high)}" for word, low, high in shown]
+    return Chart(
+        (Bars(places, found),), across, scale([found], zero=True), title, x_label, y_label,
+        _told(title, "", parts), _gaps([found], False),
+        at=tuple((str(word), float(place)) for word, place in (at or {}).items()),
+        zones=shown, size=size,
+    )  # fmt: skip
+
+
+def _within(across: Scale, low: float, high: float) -> tuple[float, float]:
+    return max(float(low), across.low), min(float(high), across.high)
+
+
+def _bars_told(edges: Floats, heights: Floats) -> str:
+    most = int(np.argmax(heights))
+    total = short(float(heights.sum()))
+    return (
+        f"{total} value{'' if total == '1' else 's'} from {short(edges[0])} to {short(edges[-1])};"
+        f" most, {short(heights[most])}, between {short(edges[most])} and {short(edges[most + 1])}"
     )
 
 

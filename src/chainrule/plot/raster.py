@@ -148,10 +148,18 @@ def _rules(chart: Chart, axes: Any) -> None:
     for word, place in chart.at:
         x = float(chart.x.share(place))
         axes.axvline(x, **faint)
-        axes.annotate(
-            _safe(word), (x, 1.0), xycoords=("data", "axes fraction"), ha="center",
-            va="bottom", fontsize=8, color=LIGHT["faint"],
-        )  # fmt: skip
+        _above(axes, word, x)
+    for word, *ends in chart.zones:
+        low, high = (float(chart.x.share(end)) for end in ends)
+        axes.axvspan(low, high, color=LIGHT["minus"], alpha=0.18, linewidth=0, zorder=0)
+        _above(axes, word, (low + high) / 2)
+
+
+def _above(axes: Any, word: str, x: float) -> None:
+    axes.annotate(
+        _safe(word), (x, 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom",
+        fontsize=8, color=LIGHT["faint"],
+    )  # fmt: skip
 
 
 def _cells(cells: Cells, axes: Any) -> None:

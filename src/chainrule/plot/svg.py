@@ -73,11 +73,11 @@ def _plane(chart: Chart) -> tuple[tuple[int, int], str]:
     top = 14 + (22 if chart.title else 0)
     beside = _beside(chart, named, names, width, height)
     key, rows = ("", 0) if beside or len(names) < 2 else _key(names, named, left, top, width)
-    top += 18 * rows + (14 if chart.at else 0)
+    top += 18 * rows + (14 if chart.at or chart.zones else 0)
     below = 24 + (20 if chart.x_label else 0) + 16 * len(chart.notes)
     right = width - 14 - (beside + 10 if beside else 0)
     frame = _Frame(chart, left, top, right, max(top + 40, height - below))
-    body = [_grid(frame), *_marks(frame), _titles(frame, width), key]
+    body = [_zones(frame), _grid(frame), *_marks(frame), _titles(frame, width), key]
     if beside:
         body.append(_ends(frame, named, names))
     if not chart.marks or not any(_size(m) for m in chart.marks):
@@ -200,6 +200,22 @@ def _marks(frame: _Frame) -> list[str]:
         elif isinstance(mark, Bars):
             parts.append(_bars(frame, mark))
     return parts
+
+
+def _zones(frame: _Frame) -> str:
+    """Parts of the plane shaded, each with its word above, unless that would touch another's."""
+    parts, end = [], -1e9
+    for word, low, high in sorted(frame.chart.zones, key=lambda zone: zone[1]):
+        left, right = float(frame.x(low)), float(frame.x(high))
+        box = f"M{_n(left)} {_n(frame.top)}H{_n(right)}V{_n(frame.bottom)}H{_n(left)}z"
+        parts.append(f'<path class="minus" fill-opacity="0.18" d="{box}"/>')
+        word = _cut(word)
+        half = _width(word) / 2
+        middle = min(max((left + right) / 2, frame.left + half), frame.right - half)
+        if middle - half >= end:
+            parts.append(_text("q mid", middle, frame.top - 5, word))
+            end = middle + half + 6
+    return "".join(parts)
 
 
 def _rule(frame: _Frame, word: str, place: float) -> str:

@@ -1,0 +1,182 @@
+"""General advice on the user's own network, after the lectures' list, each with its figures.
+
+Advice is no finding: nothing need be wrong. It is given where a figure leaves room, and each bar
+says how much; a network without such a figure gets none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import listed
+from ..nn.cells import GRUCell, LSTMCell
+from ..nn.embedding import EmbedColumns
+from ..nn.recurrent import GRU, LSTM
+from .finding import Flow
+from .setup import Setup
+from .words import counted, figure, percent
+
+__all__ = ["advice"]
+
+PASSED = 0.5  # of the δ above: a hidden sigmoid whose weights make up for its slope does no harm
+LEVEL = 0.25  # of (row, unit) pairs: a quarter of a layer that does not learn from its row
+IDLE = 0.05  # of a layer's units: fewer dead ones are room that nobody misses
+LARGE = 0.1  # of a weight's length in one step, where a thousandth is usual
+MOST_ROWS = 0.5  # whose inputs all have one sign: on most steps the weights of a unit go one way
+SHRUNK = 10.0  # times, from the inputs to the last hidden layer, that the start may be off
+RECTIFIERS = {"relu", "leaky_relu", "prelu", "elu", "gelu", "silu"}
+LEVELLING = {"tanh", "hard_tanh", "softsign"}
+GATED = (LSTM, GRU, LSTMCell, GRUCell)
+
+
+def advice(setup: Setup, flows: Sequence[Flow]) -> tuple[str, ...]:
+    """Sentences on the network at the end of its run; () where its figures leave no room.
+
+    They follow the lectures' order: the transfer functions, the learning rate with ReLU, inputs
+    with mean 0, and the variance that the weights start from. The gates of an LSTM or a GRU are
+    sigmoids for a reason, and are left alone.
+    """
+    gates = _gates(setup.model)
+    seen = [flow for flow in flows if not flow.layer.startswith(gates)]
+    return (
+        *_sigmoids(seen),
+        *_levelled(seen),
+        *_dead(setup, seen),
+        *_steps(seen),
+        *_inputs(setup, seen),
+        *_start(setup, seen),
+    )
+
+
+def _gates(model: Any) -> tuple[str, ...]:
+    """The names of the modules whose sigmoids are gates."""
+    return tuple(name for name, module in model.named_modules() if isinstance(module, GATED))
+
+
+# -- transfer functions -------------------------------------------------------------------------
+
+
+def _sigmoids(flows: Sequence[Flow]) -> Iterator[str]:
+    """Do not use sigmoid between layers: what it passes of δ, and the sign of what it puts out."""
+    for flow, above in zip(flows, flows[1:], strict=False):
+        passed = flow.slope * flow.gain
+        if flow.transfer != "sigmoid" or not passed < PASSED:
+            continue
+        one = (
+            f", and its outputs are all positive, so that on {percent(above.one_sign)} of the rows"
+            f" the weight gradients of a unit of layer {above.layer} all have one sign"
+            if above.one_sign >= MOST_ROWS
+            else ""
+        )
+        yield (
+            f"Layer {flow.layer} uses sigmoid: its f′ is {figure(flow.slope, 2)} on your rows, of"
+            f" at most 0.25{one}. tanh passes up to 1 and is centred on 0, ReLU passes 1 where it"
+            " is open."
+        )
+
+
+def _levelled(flows: Sequence[Flow]) -> Iterator[str]:
+    """tanh where it levels off."""
+    for flow in flows[:-1]:
+        if flow.transfer in LEVELLING and flow.saturated >= LEVEL:
+            yield (
+                f"Layer {flow.layer} uses {flow.transfer}, and {percent(flow.saturated)} of its"
+                " (row, unit) pairs lie where f′ is 4 % of its largest or less: ReLU, leaky ReLU,"
+                " ELU and maxout do not level off on their open side."
+            )
+
+
+def _dead(setup: Setup, flows: Sequence[Flow]) -> Iterator[str]:
+    """ReLU, with care for the rate: the units that never answer."""
+    idle = [
+        flow for flow in flows[:-1] if flow.transfer == "relu" and _share(flow) >= IDLE
+    ]  # fmt: skip
+    if not idle:
+        return
+    counts = listed([
+        f"{len(flow.dead)} of {counted(flow.units, 'unit')} of layer {flow.layer}" for flow in idle
+    ])  # fmt: skip
+    rate = getattr(setup.optimizer, "lr", None)
+    than = f" than {rate:g}" if isinstance(rate, (int, float)) else ""
+    yield (
+        f"Use ReLU and watch the learning rate: {counts} never answer, for their net is ≤ 0 on"
+        f" every row. A lower rate{than} keeps units from dying; leaky ReLU, ELU and maxout pass a"
+        " gradient on that side too."
+    )
+
+
+def _share(flow: Flow) -> float:
+    return len(flow.dead) / max(flow.units, 1)
+
+
+def _steps(flows: Sequence[Flow]) -> Iterator[str]:
+    """The length of a step beside that of the weights, where rectifiers can die of it."""
+    for flow in flows[:-1]:
+        if flow.transfer in RECTIFIERS and flow.update >= LARGE:
+            yield (
+                f"A step moves the weights of layer {flow.layer} by {percent(flow.update)} of their"
+                f" length, where 0.1 % is usual: with {flow.transfer}, try a lower learning rate."
+            )
+
+
+# -- inputs and starting weights ----------------------------------------------------------------
+
+
+def _inputs(setup: Setup, flows: Sequence[Flow]) -> Iterator[str]:
+    """Inputs with mean 0: their signs, and what these do to the first layer's gradients."""
+    X = np.asarray(setup.X)
+    if X.ndim != 2 or X.dtype.kind not in "fiu" or not X.size or not np.isfinite(X).all():
+        return
+    if not flows or any(isinstance(m, EmbedColumns) for _, m in setup.model.named_modules()):
+        return
+    first, alive = flows[0], np.ptp(X, axis=0) > 0
+    one_sign = alive & ((X >= 0).all(0) | (X <= 0).all(0))
+    if not (one_sign.any() and first.one_sign >= MOST_ROWS):
+        return
+    n = int(one_sign.sum())
+    yield (
+        f"Your inputs are not zero-centred: {n} of {counted(X.shape[1], 'column')}"
+        f" {'has' if n == 1 else 'have'} one sign on every row, and on"
+        f" {percent(first.one_sign)} of the rows all inputs have, so that the weight gradients of"
+        f" a unit of layer {first.layer} all have one sign too and the steps zig-zag. Subtract the"
+        " columns' means, X - X.mean(axis=0)."
+    )
+
+
+def _start(setup: Setup, flows: Sequence[Flow]) -> Iterator[str]:
+    """He's variance for rectifiers, 1/in for the others: what the start makes of the signal."""
+    weights = {name: np.asarray(p.value) for name, p in setup.model.named_parameters()}
+    hidden = [flow for flow in flows[:-1] if np.ndim(weights.get(flow.weight)) == 2]
+    factors = [_kept(weights[flow.weight], flow) for flow in hidden]
+    whole = math.prod(factors)
+    if not factors or not 0 < whole < math.inf or 1 / SHRUNK < whole < SHRUNK:
+        return
+    worst = max(range(len(hidden)), key=lambda k: abs(math.log(factors[k])))
+    flow = hidden[worst]
+    name, wanted = ("he_uniform", "2/in") if _opens(flow) else ("glorot_uniform", "2/(in + out)")
+    variance = float(np.mean(np.square(weights[flow.weight], dtype=np.float64)))
+    change = f"shrinks it {figure(1 / whole, 2)} times" if whole < 1 else (
+        f"lets it grow {figure(whole, 2)} times"
+    )  # fmt: skip
+    yield (
+        f"The weights that the run starts from do not keep the size of the signal: their variance"
+        f" {change} on the way through {counted(len(hidden), 'hidden layer')}, most in layer"
+        f' {flow.layer}, with {figure(variance, 2)}. init="{name}" draws with variance {wanted}.'
+    )
+
+
+def _opens(flow: Flow) -> bool:
+    return flow.transfer in RECTIFIERS
+
+
+def _kept(weight: Any, flow: Flow) -> float:
+    """The factor on the RMS of the signal: 1 where in·Var is 2 for a rectifier, 1 for the rest."""
+    inputs = (
+        weight.shape[0] if weight.shape[1] == flow.units != weight.shape[0] else weight.shape[1]
+    )
+    variance = float(np.mean(np.square(weight, dtype=np.float64)))
+    return math.sqrt(inputs * variance / (2 if _opens(flow) else 1))

@@ -1,0 +1,440 @@
+"""The backward flow of a network at one moment: δ of every layer and the factors that made it.
+
+A layer is a product with a parameter, whatever module it is written in; its net is what goes into
+the transfer function behind it, or the network's output. All of it is read from the one backward
+loop of the engine, over all rows, in evaluation mode.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..circuit import Parameter, Tensor, circuit_of
+from ..errors import ChainruleError
+from ..explain.naming import TRANSFER
+from ..gradient import flow_back
+from ..nn.module import evaluating
+from ..ops import constant
+from .finding import Factor, Flow
+
+__all__ = ["Layer", "NonFinite", "Reading", "product", "read"]
+
+Array = Any
+
+CHUNK = 4096  # rows that are taken at once
+BINS = 40
+LEVEL = 0.04  # of its maximum, from which down a local derivative counts as saturated
+LEVELLING = frozenset({"sigmoid", "tanh", "hard_tanh", "softsign"})
+MOST = 400  # layers that are looked at: an unrolled network repeats itself
+
+
+@dataclass(eq=False)
+class Layer:
+    """What was measured at a layer: its flow, its parameters, and the gradient of its weights."""
+
+    flow: Flow
+    weight: Array = None  # of shape (units, inputs) as it acts, whichever way it is stored
+    bias: Array = None
+    gradient: Array = None  # ∂L/∂weight, of the weight's shape
+    inputs_rms: float = math.nan
+    net_rms: float = math.nan
+    upstream: float = math.nan  # RMS(∂L/∂out)
+    dead_rows: Array = None  # per unit, the share of rows with f′ = 0, for a rectifier
+    worst: tuple[int, int, float] = (0, 0, math.nan)  # row, unit and net of largest |net|
+
+
+@dataclass(frozen=True)
+class NonFinite:
+    """The first number that is not finite: the operation that made it, from what, and where."""
+
+    op: str
+    layer: str
+    row: int
+    unit: int
+    value: float
+    operands: tuple[float, ...]
+
+
+@dataclass(eq=False)
+class Reading:
+    """The whole network at one moment, and the step since which it is so."""
+
+    layers: list[Layer]
+    loss: float
+    gradients: dict[str, Array] = field(default_factory=dict)
+    prediction: Array = None
+    broken: NonFinite | None = None
+    step: int = 0
+
+    @property
+    def flows(self) -> tuple[Flow, ...]:
+        """The layers' flows, from the first layer to the output."""
+        return tuple(layer.flow for layer in self.layers)
+
+    @property
+    def hidden(self) -> list[Layer]:
+        """The layers below the output."""
+        return self.layers[:-1]
+
+    @property
+    def output(self) -> Layer | None:
+        """The last layer."""
+        return self.layers[-1] if self.layers else None
+
+    @property
+    def gradient_norm(self) -> float:
+        """‖∂L/∂p‖ over all parameters together."""
+        with np.errstate(all="ignore"):
+            total = sum(
+                float(np.square(g, dtype=np.float64).sum()) for g in self.gradients.values()
+            )
+        return math.sqrt(total) if math.isfinite(total) else math.inf
+
+    @property
+    def shrinking(self) -> float:
+        """RMS(δ) of the first layer over that of the last: the product of all factors."""
+        deltas = [layer.flow.delta for layer in self.layers]
+        return deltas[0] / deltas[-1] if len(deltas) > 1 and deltas[-1] > 0 else math.nan
+
+
+def read(model: Any, loss: Any, X: Array, y: Array, step: int = 0) -> Reading:
+    """The backward flow over all rows of X; what is not finite is found, not raised."""
+    n, parts = len(X), list[_Part]()
+    names = {p: name for name, p in model.named_parameters()}
+    with evaluating(), warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        for start in range(0, max(n, 1), CHUNK):
+            rows = slice(start, start + CHUNK)
+            parts.append(_part(model, loss, X[rows], y[rows], names, start, n))
+    return _joined(parts, names, n, step)
+
+
+@dataclass(eq=False)
+class _Place:
+    """A layer's nodes in one circuit."""
+
+    weight: Parameter
+    product: Tensor
+    net: Tensor
+    out: Tensor | None
+    bias: Parameter | None
+
+
+@dataclass(eq=False)
+class _Part:
+    """What one chunk of rows gave."""
+
+    places: list[_Place]
+    gradients: dict[Tensor, Array]
+    loss: float
+    share: float
+    prediction: Array
+    broken: NonFinite | None
+
+
+def _part(
+    model: Any, loss: Any, X: Array, y: Array, names: dict[Any, str], start: int, n: int
+) -> _Part:
+    out = model(constant(X))
+    share = len(X) / max(n, 1)
+    places = _layers(out, names)
+    try:
+        error = loss(out, y)
+    except (ChainruleError, ValueError, TypeError):
+        return _Part(places, {}, math.nan, share, out.value, _broken(out, places, names, start))
+    value = float(np.sum(error.value))
+    upstream = np.full(error.shape, share, error.value.dtype)[()]
+    gradients = flow_back(error, upstream)
+    return _Part(
+        places, gradients, value, share, out.value, _broken(error, places, names, start)
+    )
+
+
+def _layers(out: Tensor, names: dict[Any, str]) -> list[_Place]:
+    """The products with a parameter on the way to the output, each with its transfer function."""
+    nodes = circuit_of(out, differentiable=True)
+    users: dict[Tensor, list[Tensor]] = {}
+    for node in nodes:
+        for source in node.inputs:
+            users.setdefault(source, []).append(node)
+    behind: dict[Tensor, Parameter] = {}  # what only a parameter goes into, through views
+    found: list[_Place] = []
+    for node in nodes:
+        if isinstance(node, Parameter) and node in names:
+            behind[node] = node
+        elif len(node.inputs) == 1 and node.inputs[0] in behind:
+            behind[node] = behind[node.inputs[0]]
+        elif node.op is not None and node.op.name in ("matmul", "dot") and len(found) < MOST:
+            weights = [behind[x] for x in node.inputs if x in behind]
+            if len(weights) == 1 and len(node.shape) > 1:
+                found.append(_place(weights[0], node, out, users, behind))
+    return found
+
+
+def _place(
+    weight: Parameter,
+    node: Tensor,
+    out: Tensor,
+    users: dict[Tensor, list[Tensor]],
+    behind: dict[Tensor, Parameter],
+) -> _Place:
+    """From a product to its net and on to what its transfer function makes of it."""
+    place = _Place(weight, node, node, None, None)
+    here = node
+    while here is not out:
+        following = [u for u in users.get(here, []) if u.op is not None]
+        if not following:
+            break
+        # A normalisation uses its input several times: what leads on is the last of them.
+        here = following[0] if len(following) == 1 else following[-1]
+        name = here.op.name
+        if name == "add" and place.bias is None and place.net is place.product:
+            bias = [behind[x] for x in here.inputs if x in behind]
+            place.bias = bias[0] if bias else None
+        if name in ("matmul", "dot") and here is not node:
+            break
+        if name in TRANSFER:
+            place.out = here
+            place.net = here.inputs[0]
+            return place
+        place.net = here
+    if place.net is not out and place.out is None:  # linear: the next product takes it as it is
+        place.out = None
+    return place
+
+
+def _joined(parts: list[_Part], names: dict[Any, str], n: int, step: int) -> Reading:
+    gradients: dict[str, Array] = {}
+    for part in parts:
+        for parameter, name in names.items():
+            if parameter in part.gradients:
+                g = np.asarray(part.gradients[parameter])
+                gradients[name] = gradients[name] + g if name in gradients else g
+    for parameter, name in names.items():
+        gradients.setdefault(name, np.zeros_like(np.asarray(parameter.value)))
+    loss = sum(part.loss * part.share for part in parts)
+    broken = next((part.broken for part in parts if part.broken is not None), None)
+    layers = list(_measured(parts, names, gradients, n))
+    prediction = np.concatenate([np.atleast_1d(part.prediction) for part in parts])
+    return Reading(layers, loss, gradients, prediction, broken, step)
+
+
+def _measured(
+    parts: list[_Part], names: dict[Any, str], gradients: dict[str, Array], n: int
+) -> Iterator[Layer]:
+    count = min(len(part.places) for part in parts)
+    above = math.nan
+    found: list[Layer] = []
+    for k in reversed(range(count)):
+        several = [(part, part.places[k]) for part in parts]
+        layer = _layer(several, names, gradients, above, last=k == count - 1)
+        above = layer.flow.delta
+        found.append(layer)
+    yield from reversed(found)
+
+
+def _layer(
+    several: list[tuple[_Part, _Place]],
+    names: dict[Any, str],
+    gradients: dict[str, Array],
+    above: float,
+    last: bool,
+) -> Layer:
+    place = several[0][1]
+    nets = [np.asarray(p.net.value) for _, p in several]
+    units = nets[0].shape[-1]
+    delta = _rms(_of(part, p.net) for part, p in several)
+    upstream = delta if place.out is None else _rms(_of(part, p.out) for part, p in several)
+    slopes = [_slope(p) for _, p in several]
+    dead, dead_rows, saturated = _still(place, slopes, units)
+    inputs = [np.asarray(p.product.inputs[0].value) for _, p in several]
+    name = names[place.weight]
+    weight = np.asarray(place.weight.value)
+    gradient = gradients[name]
+    if weight.ndim == 2 and weight.shape[0] != np.shape(place.product.value)[-1]:
+        weight, gradient = weight.T, gradient.T
+    edges, counts = _histogram(nets)
+    flow = Flow(
+        layer=name.rpartition(".")[0] or name,
+        transfer=place.out.op.name if place.out is not None else "",
+        weight=name,
+        units=units,
+        delta=delta,
+        gain=math.nan if last else _ratio(upstream, above),
+        slope=math.nan if last else _ratio(delta, upstream),
+        dead=dead,
+        saturated=saturated,
+        one_sign=_one_sign(inputs),
+        edges=edges,
+        counts=counts,
+    )
+    return Layer(
+        flow, weight, None if place.bias is None else np.asarray(place.bias.value), gradient,
+        _rms(inputs), _rms(nets), upstream, dead_rows, _worst(nets),
+    )  # fmt: skip
+
+
+def _of(part: _Part, node: Tensor) -> Array:
+    """∂L/∂node in this chunk; 0 where none arrived."""
+    found = part.gradients.get(node)
+    return np.zeros(node.shape) if found is None else np.asarray(found)
+
+
+def _slope(place: _Place) -> Array | None:
+    """f′ at every net, by the engine's own rule; None for what is no function of one number."""
+    node = place.out
+    if node is None or node.op.arity != 1 or not node.op.locals or not callable(node.op.locals[0]):
+        return None
+    net = np.asarray(node.inputs[0].value)
+    slope = node.op.locals[0](net, np.asarray(node.value), **node.params)
+    return np.broadcast_to(np.asarray(slope), net.shape)
+
+
+def steepest(node: Tensor) -> float:
+    """f′ at 0, the largest of a function that levels off on both sides."""
+    zero = np.zeros(())
+    out = node.op.record((constant(zero),), node.params).value
+    return float(np.asarray(node.op.locals[0](zero, out, **node.params)))
+
+
+def _still(
+    place: _Place, slopes: list[Array | None], units: int
+) -> tuple[tuple[int, ...], Array, float]:
+    """Units without any derivative, the share of rows for each, and the share of flat pairs."""
+    node = place.out
+    if node is None or any(slope is None for slope in slopes):
+        return (), None, math.nan
+    flat = [np.asarray(slope).reshape(-1, units) for slope in slopes]
+    rows = sum(len(f) for f in flat)
+    zero = sum((f == 0).sum(0) for f in flat)
+    share = zero / max(rows, 1)
+    rectifier = node.op.name in ("relu", "hard_tanh")
+    dead = tuple(int(u) for u in np.flatnonzero(zero == rows)) if rectifier and rows else ()
+    if node.op.name not in LEVELLING:
+        return dead, share if rectifier else None, math.nan
+    limit = LEVEL * steepest(node)
+    below = sum(int((f <= limit).sum()) for f in flat)
+    return dead, share if rectifier else None, below / max(rows * units, 1)
+
+
+def _histogram(nets: list[Array]) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    low = min((float(net.min()) for net in nets if net.size), default=0.0)
+    high = max((float(net.max()) for net in nets if net.size), default=0.0)
+    if not (math.isfinite(low) and math.isfinite(high) and math.isfinite(high - low)):
+        return (), ()
+    if high <= low:
+        room = max(abs(low), 1.0) * 0.5
+        low, high = low - room, high + room
+    edges = np.linspace(low, high, BINS + 1)
+    if not (np.diff(edges) > 0).all():
+        return (), ()
+    counts = sum(np.histogram(np.asarray(net, np.float64), edges)[0] for net in nets)
+    return tuple(edges.tolist()), tuple(int(c) for c in np.asarray(counts))
+
+
+def _one_sign(inputs: list[Array]) -> float:
+    """The share of rows whose inputs all have one sign: so have a unit's weight gradients then."""
+    flat = [x.reshape(-1, x.shape[-1]) for x in inputs if x.ndim > 1 and x.size]
+    same = sum(int(((x >= 0).all(1) | (x <= 0).all(1)).sum()) for x in flat if x.shape[1] > 1)
+    rows = sum(len(x) for x in flat)
+    return same / rows if rows else math.nan
+
+
+def _worst(nets: list[Array]) -> tuple[int, int, float]:
+    start, found = 0, (0, 0, 0.0)
+    for net in nets:
+        flat = np.abs(net.reshape(-1, net.shape[-1]))
+        if flat.size:
+            row, unit = np.unravel_index(int(np.nanargmax(np.nan_to_num(flat))), flat.shape)
+            value = float(net.reshape(flat.shape)[row, unit])
+            if not abs(value) <= abs(found[2]):
+                found = (start + int(row), int(unit), value)
+        start += len(net)
+    return found
+
+
+def _rms(arrays: Any) -> float:
+    total, count = 0.0, 0
+    for a in arrays:
+        total += float(np.square(np.asarray(a, np.float64)).sum())
+        count += int(np.size(a))
+    return math.sqrt(total / count) if count and total == total else math.nan
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if b else math.nan
+
+
+def _broken(
+    end: Tensor, places: list[_Place], names: dict[Any, str], start: int
+) -> NonFinite | None:
+    """The first node of the circuit that is not finite though all that goes into it is."""
+    if np.isfinite(end.value).all() and all(np.isfinite(p.net.value).all() for p in places):
+        return None
+    layer = ""
+    products = {p.product: names[p.weight].rpartition(".")[0] for p in places}
+    for node in circuit_of(end):
+        layer = products.get(node, layer)
+        value = np.asarray(node.value)
+        if value.dtype.kind != "f" or np.isfinite(value).all():
+            continue
+        place = tuple(int(k) for k in np.argwhere(~np.isfinite(value))[0])
+        operands = tuple(
+            float(np.broadcast_to(np.asarray(x.value), value.shape)[place])
+            for x in node.inputs
+            if np.asarray(x.value).dtype.kind == "f" and _stretches(x.value, value.shape)
+        )
+        row = start + place[0] if place else start
+        unit = place[-1] if len(place) > 1 else 0
+        name = node.op.name if node.op is not None else "input"
+        return NonFinite(name, layer, row, unit, float(value[place]), operands)
+    return None
+
+
+def _stretches(value: Any, shape: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(np.shape(value), shape) == shape
+    except ValueError:
+        return False
+
+
+def product(flows: tuple[Flow, ...]) -> tuple[Factor, ...]:
+    """δ at the output times every factor down to the first layer, in the order of the flow.
+
+    They multiply to δ of the first layer. The decades that a factor loses are −log₁₀ of it; each
+    one's `share` is its part of all that is lost. Where the whole falls a thousandfold, or grows
+    so, the worst factor is `guilty`, and with it all that are at least half as bad.
+    """
+    if len(flows) < 2:
+        return ()
+    top = flows[-1]
+    made = [Factor(f"δ{len(flows)}", top.delta, "delta", top.layer)]
+    for k in range(len(flows) - 2, -1, -1):
+        flow, above = flows[k], flows[k + 1]
+        made.append(Factor(f"W{k + 2}ᵀ", flow.gain, "gain", above.layer))
+        if flow.transfer:
+            made.append(Factor(f"{flow.transfer}′{k + 1}", flow.slope, "slope", flow.layer))
+    logs = [0.0 if f.kind == "delta" else _decades(f.value) for f in made]
+    whole = sum(logs)
+    lost = sum(max(0.0, -x) for x in logs)
+    worst = max(logs) if whole >= 3 else min(logs)
+    return tuple(
+        Factor(
+            f.name, f.value, f.kind, f.layer,
+            share=max(0.0, -x) / lost if lost else 0.0,
+            guilty=abs(whole) >= 3 and f.kind != "delta" and x * worst > 0 and x / worst >= 0.5,
+        )
+        for f, x in zip(made, logs, strict=True)
+    )  # fmt: skip
+
+
+def _decades(value: float) -> float:
+    if value == 0:
+        return -400.0  # less than any number has: the share of an exact 0 is all of it
+    return math.log10(value) if math.isfinite(value) and value > 0 else 0.0

@@ -1,0 +1,134 @@
+"""A report as plain values: what `--json` writes and `to_dict` gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .finding import Curve, Evidence, Factor, Finding, Flow, Proof, Report, Score, Where
+
+__all__ = ["plain"]
+
+
+def plain(report: Report) -> dict[str, Any]:
+    """Dicts, lists, strings, numbers, true, false and None: what JSON has, and nothing else.
+
+    The keys are those of the report's own fields, and `healthy`. A finding has `problem`,
+    `meaning`, `severity`, `where` (`layer`, `units`, `samples`, `columns`, `step`), `evidence`
+    (`sentence`, `quantities`, `product`), `remedy` and `verified` (`helped`, `reached`, `text`,
+    `before`, `after`, `curves`; None where nothing was run). `tried` is a list of `change` and
+    `score`. NaN is None; infinities are the strings "inf" and "-inf". Charts are left out.
+
+    >>> from chainrule.diagnose.finding import Curve, Report, Score
+    >>> score = Score("r2", float("-inf"), 0.0, float("nan"))
+    >>> plain(Report([], "It learns.", score, Curve("", ())))["score"]
+    {'metric': 'r2', 'value': '-inf', 'constant': 0.0, 'loss': None, 'error': ''}
+    """
+    return {
+        "healthy": report.healthy,
+        "reason": report.reason,
+        "findings": [_finding(one) for one in report.findings],
+        "score": _score(report.score),
+        "curve": _curve(report.curve),
+        "start": [_flow(one) for one in report.start],
+        "end": [_flow(one) for one in report.end],
+        "advice": list(report.advice),
+        "tried": [{"change": name, "score": _score(score)} for name, score in report.tried],
+        "facts": _value(report.facts),
+        "starts": report.starts,
+        "unfinished": report.unfinished,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "problem": finding.problem,
+        "meaning": finding.meaning,
+        "severity": finding.severity,
+        "where": _where(finding.where),
+        "evidence": _evidence(finding.evidence),
+        "remedy": finding.remedy,
+        "verified": None if finding.verified is None else _proof(finding.verified),
+    }
+
+
+def _where(where: Where) -> dict[str, Any]:
+    return {
+        "layer": where.layer,
+        "units": _value(where.units),
+        "samples": _value(where.samples),
+        "columns": _value(where.columns),
+        "step": _value(where.step),
+    }
+
+
+def _evidence(evidence: Evidence) -> dict[str, Any]:
+    return {
+        "sentence": evidence.sentence,
+        "quantities": _value(evidence.quantities),
+        "product": [_factor(one) for one in evidence.product],
+    }
+
+
+def _factor(factor: Factor) -> dict[str, Any]:
+    return {
+        "name": factor.name,
+        "value": _value(factor.value),
+        "kind": factor.kind,
+        "layer": factor.layer,
+        "share": _value(factor.share),
+        "guilty": bool(factor.guilty),
+    }
+
+
+def _proof(proof: Proof) -> dict[str, Any]:
+    return {
+        "helped": bool(proof.helped),
+        "reached": bool(proof.reached),
+        "text": str(proof),
+        "before": _score(proof.before),
+        "after": _score(proof.after),
+        "curves": [_curve(one) for one in proof.curves],
+    }
+
+
+def _score(score: Score) -> dict[str, Any]:
+    return {
+        "metric": score.metric,
+        "value": _value(score.value),
+        "constant": _value(score.constant),
+        "loss": _value(score.loss),
+        "error": score.error,
+    }
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
+    return {"name": curve.name, "loss": _value(curve.loss)}
+
+
+def _flow(flow: Flow) -> dict[str, Any]:
+    names = (
+        "layer", "transfer", "weight", "units", "delta", "gain", "slope", "dead", "saturated",
+        "one_sign", "edges", "counts", "update",
+    )  # fmt: skip
+    return {name: _value(getattr(flow, name)) for name in names}
+
+
+def _value(value: Any) -> Any:
+    """Any measured quantity; what JSON has no form for, by its words."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(name): _value(one) for name, one in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_value(one) for one in value]
+    return str(value)

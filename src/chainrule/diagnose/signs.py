@@ -1,0 +1,527 @@
+"""Signatures: what must be measured before a problem may be named.
+
+Each function reads the story of the run and gives a suspect where the signature is there. None of
+them decides: whether the run is sick is for its outcome to say, and which suspect is the cause for
+the run without it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..nn import layers
+from ..plot.scale import short
+from . import remedies
+from .finding import Evidence, Flow, Where
+from .flow import Layer, Reading, product
+from .setup import Change, Setup, Suspect
+from .watching import Story
+
+__all__ = ["ORDER", "Signature", "consequences", "signs", "transfers"]
+
+Array = Any
+
+# The order of causes: what is earlier brings about what is later, and is not brought about by it.
+ORDER = (
+    "data_fault",
+    "single_class_softmax",
+    "loss_output_mismatch",
+    "zero_probability",
+    "symmetric_init",
+    "unscaled_inputs",
+    "unscaled_targets",
+    "exploding_gradient",
+    "saturation",
+    "dead_relu",
+    "vanishing_gradient",
+    "learning_rate_too_high",
+    "learning_rate_too_low",
+    "insufficient_capacity",
+)
+
+HALF = 0.5  # a layer is as good as lost when most of it is
+TWIN = 1e-6  # of the largest weight: what rounding leaves of equal weights
+NEAR = 1e-2  # of the spread that drawn weights have: a hundred times nearer than they
+FALL = 1e-3  # of δ at the output: three decades on the way to the first layer
+GROWN = 1e6
+AMPLIFIED = 100.0
+HIGHER, LOWER = (3, 10, 30, 100, 1000), (1 / 3, 1 / 10, 1 / 30, 1 / 100, 1 / 1000)
+
+Signature = Callable[[Story], Iterator[Suspect]]
+
+
+def signs(story: Story) -> list[Suspect]:
+    """Every suspect whose signature is there, in the order of causes."""
+    found = [suspect for signature in SIGNATURES for suspect in signature(story)]
+    return sorted(found, key=lambda s: ORDER.index(s.problem))
+
+
+# -- in the weights that training starts from ------------------------------------------------------
+
+
+def symmetric(story: Story) -> Iterator[Suspect]:
+    """Units of a hidden layer with the same incoming and outgoing weights."""
+    reading = story.start
+    found = [(k, _twins(a, b)) for k, (a, b) in enumerate(_pairs(reading.layers))]
+    twins = [(k, group) for k, group in found if len(group) > 1]
+    tiny = [k for k, (a, b) in enumerate(_pairs(reading.layers)) if _tiny(a) and _tiny(b)]
+    if not twins and (not tiny or len(reading.hidden) > 1):
+        return
+    k = twins[0][0] if twins else tiny[0]
+    layer = reading.layers[k]
+    units = twins[0][1] if twins else tuple(range(layer.flow.units))
+    rank = _rank_one(layer.gradient)
+    how = "the same" if twins else "nearly the same, being tiny,"
+    sentence = (
+        f"{len(units)} of {layer.flow.units} units of layer {layer.flow.layer} have {how} incoming"
+        f" and outgoing weights, so ∂L/∂W is the same for each: {rank:.4%} of it is a matrix of"
+        " rank 1. They stay twins, and the layer does the work of one unit."
+    )
+    quantities = {
+        "twins": len(units),
+        "share of ∂L/∂W that is of rank 1": rank,
+        "spread of W": float(np.std(layer.weight)),
+    }
+    yield Suspect(
+        "symmetric_init",
+        Where(layer.flow.layer, units=units, step=0),
+        Evidence(sentence, quantities, product(reading.flows)),
+        _changes(remedies.redrawn(story.setup, transfers(reading))),
+    )
+
+
+def _pairs(several: Sequence[Layer]) -> Iterator[tuple[Layer, Layer]]:
+    for a, b in zip(several, several[1:], strict=False):
+        if np.ndim(a.weight) == 2 and np.ndim(b.weight) == 2:
+            yield a, b
+
+
+def _twins(layer: Layer, above: Layer) -> tuple[int, ...]:
+    """The largest group of units that share all weights; () where none does."""
+    units = layer.weight.shape[0]
+    if units < 2 or above.weight.shape[1] != units:
+        return ()
+    rows = [layer.weight, above.weight.T]
+    if layer.bias is not None and np.shape(layer.bias) == (units,):
+        rows.append(np.asarray(layer.bias)[:, None])
+    scaled = []
+    for part in rows:
+        top = float(np.abs(part).max())
+        scaled.append(np.round(part / (top * TWIN)) if top > 0 else np.zeros_like(part))
+    _, which, counts = np.unique(
+        np.concatenate(scaled, axis=1), axis=0, return_inverse=True, return_counts=True
+    )
+    group = np.flatnonzero(np.ravel(which) == int(counts.argmax()))
+    return tuple(int(u) for u in group) if len(group) >= max(2, units * HALF) else ()
+
+
+def _tiny(layer: Layer) -> bool:
+    units, inputs = layer.weight.shape
+    drawn = math.sqrt(2 / (units + inputs))
+    return float(np.sqrt(np.square(layer.weight, dtype=np.float64).mean())) < NEAR * drawn
+
+
+def _rank_one(gradient: Array) -> float:
+    """σ₁²/Σσ²: the share of a matrix that its best approximation of rank 1 has; 1 for zeros."""
+    if np.ndim(gradient) != 2 or not np.isfinite(gradient).all() or not np.any(gradient):
+        return 1.0
+    singular = np.linalg.svd(np.asarray(gradient, np.float64), compute_uv=False)
+    return float(singular[0] ** 2 / np.square(singular).sum())
+
+
+def exploding(story: Story) -> Iterator[Suspect]:
+    """δ or the nets grow through the products, before any step has been taken."""
+    reading, setup = story.start, story.setup
+    growth = _growth(reading)
+    if growth < AMPLIFIED:
+        return
+    guilty = max(reading.layers, key=_gain_forward)
+    row, unit, net = reading.layers[-1].worst
+    quantities = {
+        "growth of the nets, from the inputs on": growth,
+        "loss before the first step": reading.loss,
+        "loss of the best constant answer": story.constant_loss,
+        "‖∂L/∂w‖ before the first step": reading.gradient_norm,
+        **{f"RMS net of layer {x.flow.layer}": x.net_rms for x in reading.layers},
+    }
+    sentence = (
+        f"Before the first step the weights already make the nets {_shown(growth)} times as large"
+        f" as the inputs (sample {row}, unit {unit} of layer {reading.layers[-1].flow.layer}: net ="
+        f" {_shown(net)}), and the gradients with them; the largest factor is layer"
+        f" {guilty.flow.layer}."
+    )
+    yield Suspect(
+        "exploding_gradient",
+        Where(guilty.flow.layer, units=(unit,), samples=(row,), step=0),
+        Evidence(sentence, quantities, product(reading.flows)),
+        _changes(
+            remedies.redrawn(setup, transfers(reading)),
+            remedies.clipped(setup),
+        ),
+    )
+
+
+def _growth(reading: Reading) -> float:
+    """How much larger nets, or δ, become on their way through the products than they began."""
+    if not reading.layers:
+        return 1.0
+    if reading.broken is not None:
+        return math.inf if reading.broken.op in ("matmul", "add", "multiply") else 1.0
+    ground = reading.layers[0].inputs_rms
+    forward = max(x.net_rms for x in reading.layers) / ground if ground > 0 else 1.0
+    backward = reading.shrinking / 10 if reading.shrinking == reading.shrinking else 1.0
+    return max(forward, backward)
+
+
+def _gain_forward(layer: Layer) -> float:
+    """RMS(net)/RMS(inputs) of a layer: about 1 for drawn weights."""
+    return layer.net_rms / layer.inputs_rms if layer.inputs_rms > 0 else 0.0
+
+
+def saturated(story: Story) -> Iterator[Suspect]:
+    """Most (row, unit) pairs of a hidden layer sit where f′ is near 0, before the first step."""
+    flows = [x for x in story.start.hidden if x.flow.saturated > HALF]
+    if flows:
+        yield _saturation(story, story.start, flows[0], "problem")
+
+
+def _saturation(story: Story, reading: Reading, layer: Layer, severity: str) -> Suspect:
+    setup, flow = story.setup, layer.flow
+    row, unit, net = layer.worst
+    bias = 0.0 if layer.bias is None else float(np.sqrt(np.square(layer.bias).mean()))
+    sentence = (
+        f"In layer {flow.layer} {flow.saturated:.0%} of the (row, unit) pairs have a {flow.transfer}′"
+        f" of at most 4 % of its maximum (sample {row}, unit {unit}: net = {short(net, 3)}): the"
+        f" factor {flow.transfer}′ passes on {_shown(flow.slope)} of what arrives."
+    )
+    quantities = {
+        "saturated pairs": flow.saturated,
+        f"RMS({flow.transfer}′ ⊙ upstream)/RMS(upstream)": flow.slope,
+        "RMS net": layer.net_rms,
+        "RMS of the inputs": layer.inputs_rms,
+        "RMS of W": float(np.sqrt(np.square(layer.weight).mean())),
+        "RMS of the biases": bias,
+    }
+    return Suspect(
+        "saturation",
+        Where(flow.layer, units=(unit,), samples=(row,), step=reading.step),
+        Evidence(sentence, quantities, product(reading.flows)),
+        _changes(
+            remedies.zero_bias(setup, [flow.weight]) if bias > layer.inputs_rms else None,
+            remedies.redrawn(setup, transfers(reading)),
+        ),
+        severity,
+    )
+
+
+def dead(story: Story) -> Iterator[Suspect]:
+    """Most units of a rectified layer answer no row at all, before the first step."""
+    layer = _dead_layer(story.start)
+    if layer is not None:
+        yield _death(story, story.start, layer, 0, "problem")
+
+
+def _dead_layer(reading: Reading) -> Layer | None:
+    for k, layer in enumerate(reading.layers):
+        flow = layer.flow
+        output = k == len(reading.layers) - 1
+        least = max(1, 1 if output else math.ceil(HALF * flow.units))
+        if flow.transfer in ("relu", "hard_tanh") and len(flow.dead) >= least:
+            return layer
+    return None
+
+
+def _death(story: Story, reading: Reading, layer: Layer, step: int | None, how: str) -> Suspect:
+    setup, flow = story.setup, layer.flow
+    biases = layer.bias if layer.bias is not None else np.zeros(flow.units)
+    of_dead = np.asarray(biases).reshape(-1)[list(flow.dead)] if np.size(biases) == flow.units else []
+    since = "before the first step" if step == 0 else f"since step {step}" if step else "at the end"
+    sentence = (
+        f"{len(flow.dead)} of {flow.units} units of layer {flow.layer} have net ≤ 0 on every one of"
+        f" the {setup.rows} rows {since}: their factor {flow.transfer}′ is exactly 0, so is every"
+        " gradient of their weights, and nothing will wake them."
+    )
+    quantities: dict[str, Any] = {
+        "dead units": len(flow.dead),
+        "units": flow.units,
+        "rows on which they answer": 0,
+        "RMS of the inputs": layer.inputs_rms,
+    }
+    if len(of_dead):
+        quantities["mean bias of the dead units"] = float(np.mean(of_dead))
+    return Suspect(
+        "dead_relu",
+        Where(flow.layer, units=flow.dead, step=step),
+        Evidence(sentence, quantities, product(reading.flows)),
+        _changes(
+            remedies.zero_bias(setup, [flow.weight]),
+            remedies.redrawn(setup, transfers(reading)),
+            remedies.swapped(setup, (layers.ReLU,), "LeakyReLU"),
+        ),
+        how,
+    )
+
+
+def vanishing(story: Story) -> Iterator[Suspect]:
+    """δ falls a thousandfold from the last to the first layer, before the first step."""
+    reading, setup = story.start, story.setup
+    fall = reading.shrinking
+    if not 0 < fall <= FALL or len(reading.hidden) < 1:
+        return
+    if len(reading.hidden) == 1 and _tiny(reading.layers[0]) and _tiny(reading.layers[1]):
+        return  # the twins of a tiny layer: there is no chain along which anything could vanish
+    yield _vanishing(setup, reading, fall)
+
+
+def _vanishing(setup: Setup, reading: Reading, fall: float) -> Suspect:
+    factors = product(reading.flows)
+    worst = max((f for f in factors if f.kind != "delta"), key=lambda f: f.share)
+    slopes = sum(f.share for f in factors if f.kind == "slope")
+    top, first = reading.layers[-1].flow, reading.layers[0].flow
+    sentence = (
+        f"δ falls from {short(top.delta, 3)} at the output to {short(first.delta, 3)} at layer"
+        f" {first.layer}: {-math.log10(fall):.1f} decades, {slopes:.0%} of them lost in the local"
+        f" derivatives and {1 - slopes:.0%} in the weights. The worst factor is {worst.name} ="
+        f" {_shown(worst.value)}."
+    )
+    quantities = {
+        "RMS(δ) at the output": top.delta,
+        "RMS(δ) at the first layer": first.delta,
+        "decades lost": -math.log10(fall),
+        "share lost in local derivatives": slopes,
+    }
+    bent = (layers.Sigmoid, layers.Tanh, layers.HardTanh, layers.Softsign)
+    tanh = remedies.swapped(setup, (layers.Sigmoid,), "Tanh")
+    relu = remedies.swapped(setup, bent, "ReLU")
+    anew = remedies.redrawn(setup, transfers(reading))
+    return Suspect(
+        "vanishing_gradient",
+        Where(worst.layer, step=0),
+        Evidence(sentence, quantities, factors),
+        _changes(
+            anew,
+            tanh,
+            relu,
+            _and_redrawn(tanh, reading, "tanh", setup),
+            _and_redrawn(relu, reading, "relu", setup),
+        ),
+    )
+
+
+def _and_redrawn(
+    swap: Change | None, reading: Reading, transfer: str, setup: Setup
+) -> Change | None:
+    """Another transfer function, with the weights that suit it: one without the other is half."""
+    if swap is None:
+        return None
+    own = transfers(reading)
+    last = list(own)[-1]
+    anew = remedies.redrawn(setup, {n: t if n == last else transfer for n, t in own.items()})
+    return None if anew is None else swap.then(anew)
+
+
+# -- in the steps ----------------------------------------------------------------------------------
+
+
+def too_high(story: Story) -> Iterator[Suspect]:
+    """Steps raise the very loss they were taken for, or the run ends no better than a constant."""
+    first, last, outcome = story.first, story.last, story.outcome
+    diverged = bool(outcome.score.error)
+    stuck = not outcome.loss <= story.constant_loss
+    over = max(first.overshoot, last.overshoot)
+    large = max((r for r in (first.ratio, last.ratio) if r == r), default=0.0)
+    if not (diverged or over > 0.25 or (stuck and large > 1e-2) or large > 0.1):
+        return
+    changes = remedies.rates(story.setup, LOWER)
+    if not changes:
+        return
+    yield Suspect(
+        "learning_rate_too_high",
+        Where(step=0 if first.overshoot >= last.overshoot else None),
+        Evidence(*_of_steps(story, diverged)),
+        changes,
+    )
+
+
+def _of_steps(story: Story, diverged: bool) -> tuple[str, dict[str, Any]]:
+    first, last = story.first, story.last
+    k = next((k for k, (a, b) in enumerate(zip(first.losses, first.after, strict=True)) if not b <= a), None)
+    lr = getattr(story.setup.optimizer, "lr", math.nan)
+    parts = []
+    if k is not None:
+        parts.append(
+            f"Step {k + 1} takes the loss of its own batch from {short(first.losses[k], 3)} to"
+            f" {short(first.after[k], 3)}: it goes beyond the minimum that −∂L/∂w points to."
+        )
+    parts.append(
+        f"{first.overshoot:.0%} of the first {len(first.losses)} steps raise the loss that they"
+        f" were taken for; a step moves the weights by {_percent(first.ratio)} of their length"
+        " (0.1 % is usual)."
+    )
+    if diverged:
+        parts.append("The run left the finite numbers.")
+    quantities = {
+        "learning rate": lr if isinstance(lr, float) else "a schedule",
+        "steps that raise their own loss, at first": first.overshoot,
+        "steps that raise their own loss, at the end": last.overshoot,
+        "‖Δw‖/‖w‖ of a step, at first": first.ratio,
+        "‖Δw‖/‖w‖ of a step, at the end": last.ratio,
+        "cosine of successive steps": float(np.mean(first.cosines)) if first.cosines else math.nan,
+    }
+    return " ".join(parts), quantities
+
+
+def too_low(story: Story) -> Iterator[Suspect]:
+    """The loss still falls at the end, and the steps are short."""
+    if story.outcome.score.error or story.reading(len(story.kept) - 1).gradient_norm == 0:
+        return
+    changes = remedies.rates(story.setup, HIGHER)
+    changes += (remedies.longer(story.setup, 10),)
+    last = story.last
+    losses = story.outcome.curve.loss
+    fall = losses[0] - losses[-1] if len(losses) > 1 else math.nan
+    late = losses[len(losses) // 2] - losses[-1] if len(losses) > 3 else math.nan
+    sentence = (
+        f"A step moves the weights by {_percent(last.ratio)} of their length at the end (0.1 % is"
+        f" usual); the loss fell from {_shown(losses[0])} to {_shown(losses[-1])} in all"
+        if losses
+        else "The run is shorter than an epoch"
+    )
+    if late == late and fall > 0:
+        sentence += f", {late / fall:.0%} of that in the second half of the run"
+    quantities = {
+        "‖Δw‖/‖w‖ of a step, at first": story.first.ratio,
+        "‖Δw‖/‖w‖ of a step, at the end": last.ratio,
+        "updates": story.setup.steps,
+        "share of the fall in the second half": late / fall if fall else math.nan,
+        "cosine of successive steps": float(np.mean(last.cosines)) if last.cosines else math.nan,
+    }
+    yield Suspect("learning_rate_too_low", Where(), Evidence(f"{sentence}.", quantities), changes)
+
+
+def zero_probability(story: Story) -> Iterator[Suspect]:
+    """The first number that is not finite comes out of a logarithm of 0 at finite weights."""
+    for reading in (story.start, story.end):
+        broken = reading.broken
+        if broken is None or broken.op not in ("log", "log1p", "log2", "divide"):
+            continue
+        if any(not math.isfinite(x) for x in broken.operands):
+            continue
+        sentence = (
+            f"The first number that is not finite is {broken.op} of"
+            f" {', '.join(_shown(x) for x in broken.operands)} = {broken.value} in the loss, at"
+            f" sample {broken.row}, while every weight is finite."
+        )
+        quantities = {"operation": broken.op, "operand": broken.operands[-1]}
+        yield Suspect(
+            "zero_probability",
+            Where("loss", samples=(broken.row,), step=reading.step if reading.step >= 0 else None),
+            Evidence(sentence, quantities, product(reading.flows)),
+        )
+        return
+
+
+def capacity(story: Story) -> Iterator[Suspect]:
+    """The gradients have come to rest at a high loss, with no unit dead, flat or twin."""
+    if story.outcome.score.error:
+        return
+    end, start = story.end, story.start
+    hidden = [x.flow for x in end.hidden]
+    changes = _changes(
+        remedies.hidden_layer(story.setup) if not _bent(hidden) else None,
+        remedies.wider(story.setup) if _bent(hidden) else None,
+    )
+    if not changes:
+        return
+    rest = end.gradient_norm / start.gradient_norm if start.gradient_norm else math.nan
+    what = (
+        "No transfer function stands between the layers, so the network is linear in X"
+        if not _bent(hidden)
+        else f"The hidden layers have {', '.join(str(f.units) for f in hidden)} units"
+    )
+    sentence = (
+        f"{what}; at the end ‖∂L/∂w‖ is {_shown(end.gradient_norm)} ({_percent(rest)} of what it"
+        f" was at first) at a loss of {_shown(end.loss)}, against {_shown(story.constant_loss)} for"
+        " the best constant answer."
+    )
+    quantities = {
+        "‖∂L/∂w‖ at the end": end.gradient_norm,
+        "‖∂L/∂w‖ at first": start.gradient_norm,
+        "hidden units": sum(f.units for f in hidden),
+    }
+    yield Suspect("insufficient_capacity", Where(), Evidence(sentence, quantities), changes)
+
+
+def _bent(hidden: Sequence[Flow]) -> bool:
+    return any(flow.transfer for flow in hidden)
+
+
+# -- what came of it -------------------------------------------------------------------------------
+
+
+def consequences(story: Story) -> list[Suspect]:
+    """What was not there at the start and is at the end: true, but not the cause."""
+    found, end = list[Suspect](), story.end
+    layer = _dead_layer(end)
+    if layer is not None and _dead_layer(story.start) is None:
+        step = story.since(lambda reading: _dead_layer(reading) is not None)
+        found.append(_death(story, end, layer, step, "note"))
+    flat = [x for x in end.hidden if x.flow.saturated > HALF]
+    if flat and not any(x.flow.saturated > HALF for x in story.start.hidden):
+        found.append(_saturation(story, end, flat[0], "note"))
+    if _overflowed(story):
+        found.append(_overflow(story))
+    return found
+
+
+def _overflowed(story: Story) -> bool:
+    score, start = story.outcome.score, story.start
+    if score.error:
+        return "not finite" in score.error or "nan" in score.error or "inf" in score.error
+    return not abs(score.loss) <= GROWN * max(abs(start.loss), 1e-300)
+
+
+def _overflow(story: Story) -> Suspect:
+    first = story.first
+    sentence = (
+        "The loss grew from"
+        f" {_shown(first.losses[0]) if first.losses else 'its first value'} until"
+        f" {story.outcome.score.error.partition(':')[0] or 'it was millions of times as large'}."
+    )
+    return Suspect(
+        "exploding_gradient", Where(), Evidence(sentence, {}, product(story.end.flows)), (), "note"
+    )
+
+
+def transfers(reading: Reading) -> dict[str, str]:
+    """The transfer function behind each weight matrix, by the weight's name."""
+    return {x.flow.weight: x.flow.transfer for x in reading.layers if np.ndim(x.weight) == 2}
+
+
+def _changes(*several: Change | None) -> tuple[Change, ...]:
+    return tuple(change for change in several if change is not None)
+
+
+def _shown(x: float) -> str:
+    return short(x, 3) if math.isfinite(x) else str(x)
+
+
+def _percent(x: float) -> str:
+    return f"{short(100 * x, 2)} %" if math.isfinite(x) else str(x)
+
+
+SIGNATURES: tuple[Signature, ...] = (
+    zero_probability,
+    symmetric,
+    exploding,
+    saturated,
+    dead,
+    vanishing,
+    too_high,
+    too_low,
+    capacity,
+)

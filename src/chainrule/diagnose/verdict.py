@@ -1,0 +1,430 @@
+"""The verdict: outcome first, then signatures, then what the run without the fault would be.
+
+A run is *sick* only where a change of one thing, at the same seed, data order and budget, learns
+clearly more. A problem is *named* only where its signature was measured. Of several, the cause is
+the first in the order of causes that recovers the run by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..nn import layers
+from . import remedies
+from .columns import standardised
+from .finding import Evidence, Finding, Proof, Where
+from .flow import product
+from .setup import Change, Outcome, Setup, Suspect
+from .signs import HIGHER, LOWER, ORDER, consequences, signs, transfers
+from .trials import Trials, residual
+from .watching import Story
+
+__all__ = ["Verdict", "judge"]
+
+# What is left to learn from which down nothing is wrong: nine tenths of what a constant answer
+# leaves is learnt, so that no change could make more than the margin below.
+SOUND = 0.1
+# A fault costs at least a tenth of all there is to learn; less is choice of settings.
+MARGIN = 0.1
+AIM = 0.03  # of what is left, at which no better remedy is looked for
+HALF_WAY = 0.5  # of the fall in loss that the same number of steps could have brought
+
+
+@dataclass(eq=False)
+class Verdict:
+    """What was found, and one sentence on the whole."""
+
+    findings: list[Finding]
+    reason: str
+
+
+@dataclass(eq=False)
+class _Case:
+    """A suspect with the best of its changes."""
+
+    suspect: Suspect
+    change: Change | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def left(self) -> float:
+        return residual(self.outcome)
+
+
+def judge(story: Story, static: Sequence[Suspect], trials: Trials) -> Verdict:
+    """Findings, cause first, or none and why."""
+    outcome = story.outcome
+    if not outcome.score.error and residual(outcome) <= SOUND:
+        return Verdict([], _sound(story))
+    suspects = _merged(static, _signs(story))
+    cases = _examined(suspects, trials)
+    if not _recovered(cases):
+        cases += _second_changes(cases, story, trials)
+    if not _recovered(cases):
+        cases += _generic(story, trials, {s.problem for s in suspects})
+    return _decided(story, cases, trials)
+
+
+def _signs(story: Story) -> list[Suspect]:
+    """What the run itself shows; a run that could not even begin shows nothing."""
+    if story.outcome.score.error and not _diverged(story.outcome):
+        return []
+    return signs(story)
+
+
+def _diverged(outcome: Outcome) -> bool:
+    return "training diverged" in outcome.score.error
+
+
+def _merged(static: Sequence[Suspect], dynamic: Sequence[Suspect]) -> list[Suspect]:
+    """One suspect a problem, the first that was found, in the order of causes."""
+    found: dict[str, Suspect] = {}
+    for suspect in [*static, *dynamic]:
+        if suspect.severity == "problem":
+            found.setdefault(suspect.problem, suspect)
+    _lend_changes(found)
+    return sorted(found.values(), key=lambda s: ORDER.index(s.problem))
+
+
+def _lend_changes(found: dict[str, Suspect]) -> None:
+    """A log of 0 is mended by the output that suits the loss, which the walk before has built."""
+    zero, other = found.get("zero_probability"), found.get("loss_output_mismatch")
+    if zero is not None and not zero.changes and other is not None:
+        found["zero_probability"] = Suspect(
+            zero.problem, zero.where, zero.evidence, other.changes, zero.severity
+        )
+
+
+def _examined(suspects: Sequence[Suspect], trials: Trials) -> list[_Case]:
+    """Each suspect's changes run, until one recovers the run."""
+    cases: list[_Case] = []
+    for suspect in suspects:
+        case = _best(suspect, trials)
+        cases.append(case)
+        if case.left <= SOUND:
+            break
+    return cases
+
+
+def _best(suspect: Suspect, trials: Trials) -> _Case:
+    case = _Case(suspect)
+    for group in _groups(suspect):
+        for change, outcome in trials.attempt(group):
+            if case.outcome is None or residual(outcome) < case.left - 0.02:
+                case.change, case.outcome = change, outcome
+        if case.left <= AIM:
+            break
+    return case
+
+
+def _groups(suspect: Suspect) -> Iterator[tuple[Change, ...]]:
+    """Alternatives that are compared with each other; a next group only if none is good."""
+    if suspect.problem.startswith("learning_rate"):
+        yield suspect.changes
+    else:
+        for change in suspect.changes:
+            yield (change,)
+
+
+def _recovered(cases: Sequence[_Case]) -> bool:
+    return any(case.left <= SOUND for case in cases)
+
+
+def _second_changes(cases: Sequence[_Case], story: Story, trials: Trials) -> list[_Case]:
+    """A second change on top of the first, where one is not enough."""
+    found: list[_Case] = []
+    strong = [c for c in cases if c.change is not None and c.suspect.problem not in WEAK]
+    for case in sorted(strong, key=lambda c: c.left)[:3]:
+        assert case.change is not None
+        others = [c for c in strong if c is not case and ORDER_OF[c.suspect.problem] > ORDER_OF[case.suspect.problem]]
+        seconds = [c.change for c in others if c.change is not None]
+        seconds += remedies.rates(story.setup, (3, 10, 100, 1 / 3, 1 / 10, 1 / 100))
+        pairs = [case.change.then(second) for second in seconds]
+        best = _Case(case.suspect)
+        for change, outcome in trials.attempt(pairs):
+            if residual(outcome) < min(best.left, case.left - 0.02):
+                best.change, best.outcome = change, outcome
+        if best.change is not None:
+            found.append(best)
+        if best.left <= SOUND:
+            break
+    return found
+
+
+WEAK = frozenset({"learning_rate_too_high", "learning_rate_too_low", "insufficient_capacity"})
+ORDER_OF = {problem: k for k, problem in enumerate(ORDER)}
+
+
+def _generic(story: Story, trials: Trials, named: set[str]) -> list[_Case]:
+    """What helps many runs, tried where no signature led to what helps this one."""
+    setup, found = story.setup, list[_Case]()
+    if story.outcome.score.error and not _diverged(story.outcome):
+        return []
+    own = transfers(story.start)
+    wide = remedies.hidden_layer(setup)
+    tries: list[tuple[str, Change | None]] = [
+        ("unscaled_inputs", standardised(setup)),
+        *(("learning_rate_too_high", change) for change in remedies.rates(setup, LOWER[:3])),
+        *(("learning_rate_too_low", change) for change in remedies.rates(setup, HIGHER[:3])),
+        ("init", remedies.redrawn(setup, own)),
+        ("exploding_gradient", remedies.clipped(setup)),
+        ("activation", remedies.swapped(setup, tuple(remedies.STILL), "ReLU")),
+        ("activation", remedies.swapped(setup, (layers.ReLU,), "Tanh")),
+        ("insufficient_capacity", remedies.wider(setup)),
+        ("insufficient_capacity", wide),
+        ("learning_rate_too_low", remedies.longer(setup, 4)),
+    ]
+    fresh = [(p, c) for p, c in tries if c is not None and c.name not in trials.done]
+    for problem, change in fresh:
+        for own_change, outcome in trials.attempt([change]):
+            name = _named(problem, story)
+            if name is not None and name not in named:
+                found.append(_Case(_unsigned(name, story), own_change, outcome))
+            elif name is not None:
+                found.append(_Case(_of(name, story), own_change, outcome))
+    return found
+
+
+def _of(name: str, story: Story) -> Suspect:
+    return next(s for s in _merged([], _signs(story)) if s.problem == name) if any(
+        s.problem == name for s in _signs(story)
+    ) else _unsigned(name, story)
+
+
+def _named(problem: str, story: Story) -> str | None:
+    """The name that a change of weights or transfer functions stands for, by what was measured."""
+    if problem not in ("init", "activation"):
+        return problem
+    flows = story.start.hidden
+    if any(x.flow.saturated > 0.25 for x in flows):
+        return "saturation"
+    if any(len(x.flow.dead) * 4 > x.flow.units for x in flows):
+        return "dead_relu"
+    if story.start.shrinking <= 1e-2:
+        return "vanishing_gradient"
+    if story.start.shrinking >= 10:
+        return "exploding_gradient"
+    return None
+
+
+def _unsigned(name: str, story: Story) -> Suspect:
+    """A suspect that no signature led to, only the run without it."""
+    sentence = "Its signature is weak here; it is named because the run without it learns more."
+    return Suspect(name, Where(), Evidence(sentence, {}, product(story.start.flows)))
+
+
+# -- deciding --------------------------------------------------------------------------------------
+
+
+def _decided(story: Story, cases: list[_Case], trials: Trials) -> Verdict:
+    before = residual(story.outcome)
+    failed = bool(story.outcome.score.error)
+    live = [c for c in cases if c.outcome is not None and not c.outcome.score.error]
+    real = [c for c in live if (failed and c.left < 1) or before - c.left >= MARGIN]
+    real = [c for c in real if _holds(c, story, trials)]
+    if real:
+        return _sick(story, cases, real, trials)
+    fixed = [c for c in cases if c.suspect.problem in STATIC]
+    if fixed and before > 1 - MARGIN:
+        return Verdict([_finding(c, story, trials) for c in fixed[:1]], _no_remedy(story))
+    if _no_signal(story, trials):
+        return Verdict([_noise(story, trials)], "Nothing of X tells about y on rows held back.")
+    if before > 1 - MARGIN or failed:
+        rest = sorted(live or cases, key=lambda c: c.left)
+        if rest:
+            return Verdict([_finding(rest[0], story, trials)], _no_remedy(story))
+    return Verdict([], _floor(story, trials))
+
+
+STATIC = frozenset(ORDER[:6])
+
+
+def _holds(case: _Case, story: Story, trials: Trials) -> bool:
+    """Whether a gain is more than a better fit of noise, and more than a matter of patience."""
+    problem = case.suspect.problem
+    assert case.outcome is not None and case.change is not None
+    if problem == "learning_rate_too_low" and _under_way(case, story):
+        return False
+    if residual(story.outcome) > 1 - MARGIN and case.left <= 0.5 and problem not in GROWING:
+        return True
+    if problem not in GROWING and not _generic_gain(case):
+        return True
+    own, other = trials.held_out(None), trials.held_out(case.change)
+    if own != own or other != other:
+        return True
+    return other - max(own, 0.0) >= MARGIN / 2
+
+
+GROWING = frozenset({"insufficient_capacity", "learning_rate_too_low"})
+
+
+def _generic_gain(case: _Case) -> bool:
+    return not case.suspect.evidence.quantities
+
+
+def _under_way(case: _Case, story: Story) -> bool:
+    """Whether the run has made more than half of the way that the better one makes."""
+    assert case.outcome is not None
+    ground, best = story.constant_loss, case.outcome.loss
+    if not (math.isfinite(ground) and math.isfinite(best)) or ground <= best:
+        return False
+    return (ground - story.outcome.loss) / (ground - best) >= HALF_WAY
+
+
+def _sick(story: Story, cases: list[_Case], real: list[_Case], trials: Trials) -> Verdict:
+    least = min(c.left for c in real)
+    near = [c for c in real if c.left <= max(SOUND, least + MARGIN)]
+    cause = min(near, key=lambda c: (ORDER_OF[c.suspect.problem], c.left))
+    cause = _improved(cause, story, trials)
+    findings = [_finding(cause, story, trials)]
+    names = {cause.suspect.problem}
+    if not story.outcome.score.error or _diverged(story.outcome):
+        for suspect in consequences(story):
+            if suspect.problem not in names and ORDER_OF[suspect.problem] != 0:
+                names.add(suspect.problem)
+                findings.append(_finding(_Case(suspect), story, trials))
+    word = "is" if len(findings) == 1 else "comes first"
+    return Verdict(
+        findings,
+        f"{cause.suspect.problem} {word} the cause: with {cause.change.name if cause.change else ''}"
+        f" the run goes from {story.outcome.score} to {cause.outcome.score if cause.outcome else ''}.",
+    )
+
+
+def _improved(case: _Case, story: Story, trials: Trials) -> _Case:
+    """The cause with a second change, where the first alone leaves much to learn."""
+    if case.left <= SOUND or case.change is None or " and " in case.change.name:
+        return case
+    if case.suspect.problem.startswith("learning_rate"):
+        return case
+    seconds = remedies.rates(story.setup, (3, 10, 1 / 3, 1 / 10))
+    for change, outcome in trials.attempt([case.change.then(s) for s in seconds]):
+        if residual(outcome) < case.left - MARGIN / 2:
+            case = _Case(case.suspect, change, outcome)
+    return case
+
+
+def _finding(case: _Case, story: Story, trials: Trials) -> Finding:
+    suspect, before = case.suspect, story.outcome
+    change, outcome = case.change, case.outcome
+    if change is None and suspect.changes:
+        done = [trials.done[c.name] for c in suspect.changes if c.name in trials.done]
+        change, outcome = min(done, key=lambda p: residual(p[1]), default=(None, None))
+        change = change or suspect.changes[0]
+    proof = None
+    if outcome is not None:
+        gain = residual(before) - residual(outcome)
+        helped = not outcome.score.error and (
+            gain >= MARGIN or (bool(before.score.error) and residual(outcome) < 1)
+        )
+        best = trials.best()
+        proof = Proof(
+            before.score,
+            outcome.score,
+            helped,
+            helped and residual(outcome) <= residual(best[1] if best else outcome) + MARGIN / 2,
+            (before.curve, outcome.curve),
+        )
+    return Finding(
+        suspect.problem,
+        suspect.severity,
+        suspect.where,
+        suspect.evidence,
+        change.code if change is not None else "",
+        proof,
+    )
+
+
+def _no_signal(story: Story, trials: Trials) -> bool:
+    """Whether nothing that was learnt holds on rows held back, though enough of them are there."""
+    if story.outcome.score.error:
+        return False
+    best = trials.best()
+    own = trials.held_out(None)
+    other = trials.held_out(best[0]) if best is not None else own
+    if own != own or other != other:
+        return False
+    return max(own, other) <= _chance(story.setup)
+
+
+def _chance(setup: Setup) -> float:
+    """The skill that guessing reaches on the rows held back, two standard errors above 0."""
+    if setup.task.kind == "regression":
+        return 0.05
+    held, constant = max(1, setup.rows // 4), setup.task.constant(setup.y)
+    error = math.sqrt(max(constant * (1 - constant), 1e-12) / held)
+    return 2 * error / max(1 - constant, 1e-12)
+
+
+def _noise(story: Story, trials: Trials) -> Finding:
+    best = trials.best()
+    own = trials.held_out(None)
+    other = trials.held_out(best[0]) if best is not None else own
+    sentence = (
+        f"Trained on three quarters of the rows, the network knows nothing of the last quarter"
+        f" (skill {max(own, -1):.2f}, at best {max(other, own):.2f}, where 0 is a constant answer"
+        f" and guessing reaches {_chance(story.setup):.2f}): X says nothing about y. Labels that"
+        " were shuffled, shifted or joined to the wrong rows look like this."
+    )
+    quantities: dict[str, Any] = {
+        "skill on rows held back": own,
+        "skill on rows held back, best of all that was tried": max(own, other),
+        "skill of guessing": _chance(story.setup),
+    }
+    return Finding(
+        "data_fault",
+        "problem",
+        Where(),
+        Evidence(sentence, quantities),
+        "# compare rows of X and y with their source: do they still belong together?",
+    )
+
+
+# -- in words --------------------------------------------------------------------------------------
+
+
+def _sound(story: Story) -> str:
+    score = story.outcome.score
+    began = judged_start(story)
+    if began >= 1 - SOUND:
+        return (
+            f"The network was already trained: {score} after the run, and as good before it, against"
+            f" {score.constant:.3g} for the best constant answer."
+        )
+    return (
+        f"The run is sound: {score}, against {score.constant:.3g} for the best constant answer, so"
+        f" {score.skill:.0%} of what there was to learn is learnt."
+    )
+
+
+def judged_start(story: Story) -> float:
+    """The skill before the first step."""
+    from .setup import judged
+
+    return judged(story.setup, story.model(0)).skill
+
+
+def _floor(story: Story, trials: Trials) -> str:
+    score, best = story.outcome.score, trials.best()
+    text = f"The run is sound: {score}, against {score.constant:.3g} for the best constant answer"
+    if best is None:
+        return f"{text}."
+    change, outcome = best
+    if residual(story.outcome) - residual(outcome) < MARGIN:
+        return f"{text}, and none of {len(trials.done)} changes learns clearly more."
+    if "learning rate" in change.name or "epochs" in change.name:
+        return (
+            f"{text}, and still on its way: with {change.name} it comes to {outcome.score}. It is"
+            " not finished rather than sick."
+        )
+    return (
+        f"{text}; what fits the rows better ({change.name}: {outcome.score}) does not know more of"
+        " rows held back."
+    )
+
+
+def _no_remedy(story: Story) -> str:
+    return f"The run learns nothing ({story.outcome.score}), and no change that was tried helps."
