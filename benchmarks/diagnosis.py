@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sys
 import warnings
 from collections import Counter
@@ -95,8 +94,9 @@ def diagnosed(case: Case) -> dict[str, Any]:
     found: dict[str, Any] = {"seconds": seconds, OURS: said, "verified": bool(helped)}
     if report.findings and not report.healthy:
         best = helped[0] if helped else report.findings[0]
-        found["remedy"] = code_of(best.remedy)
-        found["remedied"] = remedied(case, found["remedy"])
+        if best.remedy is not None:
+            found["remedy"] = code_of(best.remedy)
+            found["remedied"] = remedied(case, found["remedy"])
     return found
 
 
@@ -149,20 +149,22 @@ def tool_rows(rows: list[dict[str, Any]], tools: list[str]) -> list[list[str]]:
     for tool in tools:
         findings = [(row, verdict(row, tool)["may"]) for row in faulty]
         counts = [
-            share(sum(bool(may) for _, may in findings), len(faulty)),
+            share(sum(any(may) for _, may in findings), len(faulty)),
             share(sum(any(right(row, may)) for row, may in findings), len(faulty)),
             share(sum(any(right(row, may)[:1]) for row, may in findings), len(faulty)),
             share(sum(any(right(row, may, True)[:1]) for row, may in findings), len(faulty)),
             share(sum(bool(verdict(row, tool)["said"]) for row in sound), len(sound)),
             share(sum(bool(verdict(row, tool)["said"]) for row in classes), len(classes)),
-            number(np.mean([len(may[0]) for _, may in findings if may] or [0])),
+            number(np.mean([len(may[0]) for _, may in findings if any(may)] or [0])),
         ]
         lines.append([tool, *counts])
     return lines
 
 
 def verdict(row: dict[str, Any], tool: str) -> dict[str, Any]:
-    """What a tool says of a case; nothing, where it failed."""
+    """What a tool says of a case; "failed" is no name, and on a sound run a false alarm."""
+    if tool == OURS and "error" in row:
+        return {"said": ["failed"], "may": [[]]}
     found: dict[str, Any] = row.get(OURS) if tool == OURS else row["tools"][tool]  # type: ignore[assignment]
     return found or {"said": [], "may": []}
 
@@ -210,12 +212,12 @@ def confusion(rows: list[dict[str, Any]]) -> list[str]:
         ((row["problems"] or ("sound",))[0], (verdict(row, OURS)["said"] or ["sound"])[0])
         for row in rows
     )
-    named = [*PROBLEMS, "sound"]
+    named = [*PROBLEMS, "sound", "failed"]
     lines = [
         [f"{heads.get(truth, '')} {truth}".strip(), *(str(counts[truth, x] or "·") for x in named)]
-        for truth in named
+        for truth in named[:-1]
     ]
-    return table(["truth \\ first finding", *SHORT, "sound"], lines)
+    return table(["truth \\ first finding", *SHORT, "sound", "failed"], lines)
 
 
 def summary(rows: list[dict[str, Any]]) -> list[str]:
@@ -271,10 +273,19 @@ def main() -> None:
     rows = measured(chosen, ours)
     report(rows, ours, not chosen.no_peers)
     if chosen.json:
-        text = json.dumps(
-            {"seed": chosen.seed, "machine": common.machine(), "cases": rows}, indent=1
-        )
-        Path(chosen.json).write_text(re.sub(r"-?Infinity|NaN", "null", text), encoding="utf-8")
+        whole = {"seed": chosen.seed, "machine": common.machine(), "cases": plain(rows)}
+        Path(chosen.json).write_text(json.dumps(whole, indent=1, allow_nan=False), encoding="utf-8")
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON has it: null for a number that is not finite."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value
 
 
 def audit(chosen: Any) -> None:

@@ -169,6 +169,10 @@ def test_a_report_is_judged(suite: dict[str, Any], monkeypatch: pytest.MonkeyPat
     failed = row(lambda *args, **options: 1 / 0)
     assert "ZeroDivisionError" in diagnosis.case_row(failed)[1]
     assert any(case.id in line for line in diagnosis.summary([failed]))
+    assert diagnosis.tool_rows([failed], ["chainrule"])[0][1:3] == ["0 of 1 (0 %)"] * 2
+    assert (
+        diagnosis.tool_rows([{**failed, "problems": ()}], ["chainrule"])[0][5] == "1 of 1 (100 %)"
+    )
 
 
 def test_peers_say_what_their_rules_say(suite: dict[str, Any]) -> None:

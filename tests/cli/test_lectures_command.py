@@ -11,11 +11,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from chainrule.cli.lectures import digits, lectures
-from chainrule.lectures import SYSTEMS, figures
+from chainrule.lectures import SYSTEMS, System, figures
 
 
 @pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
+def missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S31 as a system of which nothing is there yet."""
+    made = System("S31", "A system to come", "slides", lambda: iter(()), not_yet="all of it")
+    monkeypatch.setitem(SYSTEMS, "S31", made)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch, missing: None) -> None:
     """Three systems instead of all: one that passes, one with an erratum, one that is missing."""
     for number in set(SYSTEMS) - {"S01", "S14", "S31"}:
         monkeypatch.delitem(SYSTEMS, number)
@@ -39,8 +46,8 @@ S01  A linear unit: f = wx + b through g = wx                                   
 S14  Softmax with β, in physics' form exp(−βx)                                    72  1e-16  ✓
      erratum: The lines mix e^{−βx} with e^{x}: with β the Jacobian has a
      factor −β.
-S31  Advice for practice, on a user's own net and with the evidence                0      –  not yet
-     not yet: diagnosis of a user's net does not exist yet
+S31  A system to come                                                              0      –  not yet
+     not yet: all of it
 """
 
 FIGURES = """\
@@ -83,6 +90,7 @@ def test_of_many_elements_the_worst_is_shown(called: Callable[..., Result]) -> N
     assert "contributions add up: worst of 59" in called("S04").stdout
 
 
+@pytest.mark.usefixtures("missing")
 def test_an_erratum_and_what_is_missing_are_said(called: Callable[..., Result]) -> None:
     text = called("S31", "S25").stdout
     assert "Not yet: " in text
@@ -132,6 +140,7 @@ def test_an_unknown_system_is_wrong_usage(
     assert result.stdout == ""
 
 
+@pytest.mark.usefixtures("missing")
 def test_json(called: Callable[..., Result]) -> None:
     result = called("--json", "S01", "S16", "S31")
     assert result.exit_code == 0

@@ -56,6 +56,10 @@ def examples() -> dict[str, Chart]:
             [[5, 1], [0, 4]], ["no", "yes"], ["no", "yes"], title="C", x_label="predicted",
             y_label="true", split=True,
         ),
+        "zones": plot.bars(
+            np.linspace(-4, 4, 9), [1, 3, 6, 9, 9, 6, 3, 1], title="Nets", x_label="net",
+            zones=[("flat", -np.inf, -2.5), ("flat", 2.5, 9.0), ("beyond", 7.0, 8.0)],
+        ),
         "intervals": plot.intervals([("one", 0.9, 0.8, 0.95), ("two", 0.7, 0.6, 0.8)], title="A"),
     }  # fmt: skip
 
@@ -129,6 +133,9 @@ def test_any_numbers_make_a_chart(xs: list[float], ys: list[float], a: bool, b: 
         plot.lines({"f": (x, y), "g": (x, y, y, y)}, log_x=a, log_y=b),
         plot.scatter(x, y, diagonal=a, log_x=a, log_y=a, labels=x if b else None),
         plot.histogram(x, bins=5),
+        plot.bars([-1.0, 1.0, 1e300][: count + 1], y[:2], zones=[("z", *x[:2])][: count // 2])
+        if count
+        else plot.bars([], []),
         plot.intervals([("r", *t) for t in zip(x, y, y, strict=True)], log_x=a),
         plot.heat_map([x], ["r"], x) if count else plot.heat_map(np.zeros((0, 0)), [], []),
     ]
@@ -137,6 +144,45 @@ def test_any_numbers_make_a_chart(xs: list[float], ys: list[float], a: bool, b: 
         ElementTree.fromstring(svg)
         drawn = " ".join(re.findall(r' (?:d|x|y|points|transform)="([^"]*)"', svg))
         assert not re.search(r"nan|inf|\de[+-]?\d", drawn)
+
+
+def test_a_bar_stands_between_its_edges_as_high_as_its_count() -> None:
+    chart = plot.bars([0.0, 1.0, 4.0], [2, 6])
+    (drawn,) = [p for p in parsed(chart).iter(f"{NS}path") if p.get("class") == "bars d0"]
+    first, second = re.findall(r"M(\S+) (\S+)V(\S+)H(\S+)V", drawn.get("d") or "")
+    low, ground, top, high = (float(n) for n in first)
+    start, _, peak, end = (float(n) for n in second)
+    assert (end - start + 1) / (high - low + 1) == pytest.approx(3, abs=0.02)
+    assert (ground - peak) / (ground - top) == pytest.approx(3, abs=0.02)
+    assert start == pytest.approx(high + 1, abs=0.2)
+
+
+def test_zones_are_shaded_within_the_axis_and_told() -> None:
+    chart = examples()["zones"]
+    assert chart.zones == (("flat", -4.0, -2.5), ("flat", 2.5, 4.0))
+    assert "flat: from −4 to −2.5. flat: from 2.5 to 4." in chart.description
+    boxes = [p.get("d") or "" for p in parsed(chart).iter(f"{NS}path") if p.get("class") == "minus"]
+    (left, right), (start, end) = (re.findall(r"[MH](\S+?)[ V]", box) for box in boxes)
+    places = [float(n) for n in (left, right, start, end)]
+    assert (places[1] - places[0]) == pytest.approx((places[3] - places[0]) * 1.5 / 8, abs=0.2)
+    assert places[3] - places[2] == pytest.approx(places[1] - places[0], abs=0.2)
+    assert texts(chart).count("flat") == 2
+    near = plot.bars([0, 1, 2], [1, 1], zones=[("a long word", 0, 0.1), ("another", 0.1, 0.2)])
+    assert "another" not in texts(near)  # it would lie on the first; the description has it
+    assert "another: from 0.1 to 0.2" in near.description
+
+
+def test_a_spark_shows_levels_and_what_has_none() -> None:
+    assert plot.spark(range(8)) == "▁▂▃▄▅▆▇█"
+    assert plot.spark([1.0, math.nan, -1.0, 100.0], log=True) == "▁??█"
+    assert plot.spark([2.0, 4.0], span=(0.0, 4.0)) == "▅█"
+    assert plot.spark([10.0], span=(1.0, 1e4), log=True) == "▃"
+    assert plot.spark([9.0, -9.0], span=(0.0, 1.0)) == "█▁"
+    assert plot.spark([math.nan]) == plot.spark([]) == ""
+    assert plot.spark([math.nan], span=(0.0, 1.0)) == "?"
+    long = plot.spark(np.linspace(0, 1, 1000).tolist(), 16)
+    assert long == "".join(sorted(long))
+    assert (len(long), long[0], long[-1]) == (16, "▁", "█")
 
 
 def test_what_cannot_be_drawn_is_counted() -> None:
@@ -152,7 +198,9 @@ def test_a_gap_is_a_gap_and_a_lone_point_is_seen() -> None:
     assert re.search(r'<path class="d0" d="M', svg)
 
 
-@pytest.mark.parametrize("chart", [plot.lines({}), plot.scatter([], []), plot.histogram([])])
+@pytest.mark.parametrize(
+    "chart", [plot.lines({}), plot.scatter([], []), plot.histogram([]), plot.bars([], [])]
+)
 def test_no_data_is_said(chart: Chart) -> None:
     assert "no data" in texts(chart)
 
@@ -240,6 +288,7 @@ def test_a_hostile_name_adds_nothing(name: str) -> None:
             plot.scatter([1, 2], [1, 2], labels=[name, "b"], title=name),
             plot.heat_map([[1, 2]], [name], [name, "b"], title=name),
             plot.intervals([(name, 1, 0, 2)], title=name),
+            plot.bars([0, 1, 2], [1, 2], title=name, zones=[(name, 0, 1)]),
         ]  # fmt: skip
         return [parsed(chart) for chart in charts]
 
@@ -299,6 +348,9 @@ def test_a_picture_without_matplotlib_names_the_extra(
         (lambda: plot.heat_map([[1]], ["a", "b"], ["c"]), "a name for each"),
         (lambda: plot.heat_map([["x"]], ["a"], ["c"]), "matrix of numbers"),
         (lambda: plot.histogram([1], bins=0), "at least 1"),
+        (lambda: plot.bars([0, 1], [1, 2]), "one edge more than heights, got 2 and 2"),
+        (lambda: plot.bars([0, 0, 1], [1, 2]), "edges must be finite numbers that rise"),
+        (lambda: plot.bars([0, math.inf], [1]), "edges must be finite numbers that rise"),
         (lambda: plot.lines({"f": [1]}).save("chart.gif"), "saved as .svg"),
     ],
 )

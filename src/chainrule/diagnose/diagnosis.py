@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
-from ..nn import Module, losses, optim
+from ..nn import losses, optim
 from ..nn.base import count
 from .check import static_suspects
 from .finding import Report

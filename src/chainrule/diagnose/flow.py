@@ -47,6 +47,7 @@ class Layer:
     upstream: float = math.nan  # RMS(∂L/∂out)
     dead_rows: Array = None  # per unit, the share of rows with f′ = 0, for a rectifier
     worst: tuple[int, int, float] = (0, 0, math.nan)  # row, unit and net of largest |net|
+    still: float = math.nan  # the share of rows whose δ is exactly 0
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,14 @@ def _layer(
     return Layer(
         flow, weight, None if place.bias is None else np.asarray(place.bias.value), gradient,
         _rms(inputs), _rms(nets), upstream, dead_rows, _worst(nets),
+        _share_still([_of(part, p.net) for part, p in several]),
     )  # fmt: skip
+
+
+def _share_still(deltas: list[Array]) -> float:
+    flat = [np.asarray(d).reshape(len(d), -1) for d in deltas if np.ndim(d)]
+    rows = sum(len(d) for d in flat)
+    return sum(int((d == 0).all(1).sum()) for d in flat) / rows if rows else math.nan
 
 
 def _of(part: _Part, node: Tensor) -> Array:

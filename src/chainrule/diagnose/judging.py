@@ -224,7 +224,11 @@ def _several(pair: Pair) -> Fault | None:
         return None
     rows = np.asarray(pair.y).reshape(len(pair.y), -1)
     share = float(np.mean(rows.sum(1) != 1))
-    who = _kind(pair.head) if pair.head.kind == "softmax" else f"the softmax of {loss_name(pair.loss)}"
+    who = (
+        _kind(pair.head)
+        if pair.head.kind == "softmax"
+        else f"the softmax of {loss_name(pair.loss)}"
+    )
     return _mismatch(
         f"{share:.0%} of the rows of y have several labels or none, but {who} shares out 1 among"
         " all outputs: more than one of them can never be near 1",
@@ -271,7 +275,7 @@ def _rewards_nonsense(pair: Pair) -> bool:
 
 def _logits(pair: Pair) -> Fault | None:
     head, name = pair.head, loss_name(pair.loss)
-    if not head.bounded or head.kind == "log_softmax" and pair.want.joint:
+    if not head.bounded or (head.kind == "log_softmax" and pair.want.joint):
         return None
     reach, floor = _reach(pair)
     if reach >= SURE:
@@ -283,7 +287,11 @@ def _logits(pair: Pair) -> Fault | None:
             "note",
             low=head.low,
         )
-    meant = "probabilities" if head.is_probability and head.kind in ("sigmoid", "softmax") else "numbers"
+    meant = (
+        "probabilities"
+        if head.is_probability and head.kind in ("sigmoid", "softmax")
+        else "numbers"
+    )
     return _mismatch(
         f"the output is {_kind(head)}, {meant} {_range(head)}, but {name} takes logits and makes"
         f" probabilities of them: no right answer can get more than {short(reach)}, and the loss of"
@@ -396,10 +404,10 @@ def _numbers(pair: Pair) -> Fault | None:
     share = float(np.mean((y < head.low) | (y > head.high)))
     return _mismatch(
         f"the output is {_kind(head)} and gives only numbers {_range(head)}, but {share:.0%} of the"
-        f" targets are outside (from {short(t.low)} to {short(t.high)}): no weights reach an R² above"
-        f" {short(best)}",
+        f" targets are outside (from {short(t.low)} to {short(t.high)}): no weights reach an R²"
+        f" above {short(best)}",
         low=head.low,
         high=head.high,
         outside=share,
-        **{"best R²": best},
+        best=best,
     )

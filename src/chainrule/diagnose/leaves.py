@@ -18,6 +18,7 @@ import numpy as np
 
 from ..circuit import Tensor
 from ..circuit.order import circuit_of
+from ..nn.module import evaluating
 from ..ops import registry, tensor
 
 __all__ = ["VIEWS", "Head", "few_rows", "forward", "read_output", "same", "through", "what_leaves"]
@@ -117,10 +118,10 @@ def few_rows(X: Array, rows: int = 3) -> Array:
 
 
 def forward(model: Any, X: Array, *, evaluate: bool = True) -> Any:
-    """The output of a copy of the model, recorded from its very inputs on."""
-    model = copy.deepcopy(model)
-    if evaluate:
-        model.eval()
+    """The output, recorded from its very inputs on; nothing of the model moves.
+
+    In evaluation mode, or as a copy in the model's own mode.
+    """
     X = np.asarray(X)
     whole = getattr(model, "takes_integers", False) and X.dtype.kind in "iub"
     dtype = model.dtype
@@ -129,7 +130,10 @@ def forward(model: Any, X: Array, *, evaluate: bool = True) -> Any:
     given = X if whole else tensor(X, name="X")
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        return model(given)
+        if not evaluate:
+            return copy.deepcopy(model)(given)
+        with evaluating():
+            return model(given)
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -348,8 +352,8 @@ def _by_hand(node: Tensor, known: dict[Tensor, Head]) -> Head | None:
     above, below = node.inputs[0], through(node.inputs[1])
     if _is(below, "sum") and same(above, below.inputs[0]) and known[below.inputs[0]].low >= 0:
         parts = below.inputs[0].size // max(1, below.size)
-        given = _exponent(below.inputs[0])
-        twice = given is not None and known[given].kind == "softmax"
+        power = _exponent(below.inputs[0])
+        twice = power is not None and known[power].kind == "softmax"
         return Head("softmax", 0.0, 1.0, ones=parts == 1, twice=twice)
     return _logistic(above, below, known)
 

@@ -189,18 +189,16 @@ def _of_estimator(model: Any, last: Any, X: Any, y: Any, from_start: bool) -> Ow
     targets, classes, more = table.encoded(y, last)
     said += more
     size = settings.batch(last, len(rows))
-    epochs, seed = int(last.max_iter), settings.seed(last)
+    seed = settings.seed(last)
     if from_start:
         network, seed = settings.restarted(network, last, theirs)
-        epochs = settings.epochs_done(last)
-    loss = settings.loss(last)
     return Own(
         network,
         rows,
         targets,
-        loss,
+        settings.loss(last),
         settings.optimizer(last, len(rows), size),
-        epochs,
+        settings.epochs(last),
         size,
         seed,
         (*said, *settings.said(last, len(rows), size, from_start, theirs)),

@@ -213,7 +213,7 @@ def _unit_a_class(setup: Setup, units: int) -> Iterator[Edit]:
 
 
 def widened(setup: Setup, units: int) -> Iterator[Edit]:
-    """The last layer of a chain with `units` outputs, drawn anew as the run's seed would draw it."""
+    """The last layer of a chain with `units` outputs, drawn as the run's seed would."""
     parts = _parts(setup.model)
     places = [k for k, part in enumerate(parts) if any(True for _ in part.parameters())]
     if places and type(parts[places[-1]]) is layers.Linear:

@@ -242,8 +242,8 @@ def _flow(report: Report) -> str:
         " is what the weights do to it, f′ what the transfer function does.</p>"
     )
     tables = "".join(
-        f"<details{' open' if len(flows) <= ROWS else ''}><summary>{moment.capitalize()}, in figures"
-        f"</summary>{_flow_table(flows, moment)}</details>"
+        f"<details{' open' if len(flows) <= ROWS else ''}><summary>{moment.capitalize()},"
+        f" in figures</summary>{_flow_table(flows, moment)}</details>"
         for moment, flows in moments
     )
     return f'{note}<div class="flows">{pictures}</div>{tables}{run}'

@@ -158,7 +158,7 @@ class _Link:
     def _factor(self, y: float, value: float, name: str, guilty: bool) -> str:
         mark = " ◄" if guilty else ""
         told = words.known if self.top == 0 else words.figure  # nothing to take a ratio of
-        said = f"× {told(value, 2)}  {name}{mark}"
+        said = f"× {told(value, 2)} ({name}){mark}"
         return _text("guilty" if guilty else "", 132, y, said)
 
     def _piece(self, y: float, end: float, top: float, bottom: float, guilty: bool) -> str:

@@ -1,8 +1,7 @@
-"""Changes that a diagnosis tries: each as words, as code to paste, and as what is run."""
+"""Changes that a diagnosis tries: each in words and as code, and the code is what is run."""
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 from collections.abc import Mapping, Sequence
@@ -10,26 +9,28 @@ from typing import Any
 
 import numpy as np
 
-from ..nn import initializers, layers, optim
+from ..nn import layers, optim
 from ..plot.scale import short
+from .columns import _standardised as standardising
+from .pasted import pasted
 from .setup import Change, Setup
 
 __all__ = [
+    "BENT",
     "clipped",
     "hidden_layer",
     "longer",
     "rate",
     "rates",
     "redrawn",
+    "standardised",
     "swapped",
     "wider",
     "zero_bias",
 ]
 
-Array = Any
-
 STEEP = {"relu", "leaky_relu", "prelu", "elu", "gelu", "silu", "softplus"}  # He's variance suits
-STILL = {layers.Sigmoid, layers.Tanh, layers.HardTanh, layers.Softsign}
+BENT = (layers.Sigmoid, layers.Tanh, layers.HardTanh, layers.Softsign)  # level off on both sides
 
 
 # -- the optimiser ---------------------------------------------------------------------------------
@@ -41,15 +42,10 @@ def rate(setup: Setup, factor: float) -> Change | None:
     if lr is None or getattr(setup.optimizer, "full_batch", False):
         return None
     if callable(lr):
-        word = f"all learning rates × {short(factor)}"
         code = f"rate = optimizer.lr\noptimizer.lr = lambda step: {factor!r} * rate(step)"
-        return Change(word, code, lambda s: _optimized(s, lr=_times(s.optimizer.lr, factor)))
+        return pasted(f"all learning rates × {short(factor)}", code)
     new = _round(lr * factor)
-    return Change(
-        f"learning rate {short(lr)} → {short(new)}",
-        _call(setup.optimizer, lr=new),
-        lambda s: _optimized(s, lr=new),
-    )
+    return pasted(f"learning rate {short(lr)} → {short(new)}", _call(setup.optimizer, lr=new))
 
 
 def rates(setup: Setup, factors: Sequence[float]) -> tuple[Change, ...]:
@@ -59,46 +55,28 @@ def rates(setup: Setup, factors: Sequence[float]) -> tuple[Change, ...]:
 
 def clipped(setup: Setup) -> Change | None:
     """Gradients clipped to length 1 together."""
-    if not hasattr(setup.optimizer, "clip_norm") or setup.optimizer.clip_norm is not None:
+    if getattr(setup.optimizer, "clip_norm", 1) is not None:
         return None
-    return Change(
-        "gradients clipped to length 1",
-        _call(setup.optimizer, clip_norm=1.0),
-        lambda s: _optimized(s, clip_norm=1.0),
-    )
+    return pasted("gradients clipped to length 1", _call(setup.optimizer, clip_norm=1.0))
 
 
 def longer(setup: Setup, factor: int) -> Change:
     """More epochs."""
     epochs = setup.epochs * factor
-    return Change(
-        f"epochs {setup.epochs} → {epochs}", f"epochs = {epochs}", lambda s: s.changed(epochs=epochs)
-    )
-
-
-def _times(schedule: Any, factor: float) -> Any:
-    def times(step: Any) -> Any:
-        return factor * schedule(step)
-
-    return times
-
-
-def _optimized(setup: Setup, **settings: Any) -> Setup:
-    optimizer = copy.copy(setup.optimizer)
-    vars(optimizer).update(settings)
-    return setup.changed(optimizer=optimizer)
+    return pasted(f"epochs {setup.epochs} → {epochs}", f"epochs = {epochs}")
 
 
 def _call(optimizer: Any, **settings: Any) -> str:
     """The call that makes the optimiser with other settings; what is as by default is left out."""
     kind = type(optimizer)
+    plain = "\n".join(f"optimizer.{name} = {value!r}" for name, value in settings.items())
     if getattr(optim, kind.__name__, None) is not kind or hasattr(optimizer, "_inner"):
-        return "\n".join(f"optimizer.{name} = {value!r}" for name, value in settings.items())
+        return f"optimizer = copy.copy(optimizer)\n{plain}" if False else plain
     known = inspect.signature(kind).parameters
     now = {**{k: v for k, v in vars(optimizer).items() if k in known}, **settings}
     own = {k: v for k, v in now.items() if k in settings or v != known[k].default}
     if any(callable(v) for v in own.values()):
-        return "\n".join(f"optimizer.{name} = {value!r}" for name, value in settings.items())
+        return plain
     return f"optimizer = optim.{kind.__name__}({', '.join(f'{k}={v!r}' for k, v in own.items())})"
 
 
@@ -107,10 +85,24 @@ def _round(x: float) -> float:
     return float(f"{x:.2g}") if x and math.isfinite(x) else x
 
 
+# -- the data --------------------------------------------------------------------------------------
+
+
+def standardised(setup: Setup) -> Change | None:
+    """X less its columns' means, over their stds; None where it is so already or holds no numbers."""
+    X = np.asarray(setup.X)
+    if X.dtype.kind not in "fiub" or not X.size or not np.isfinite(X).all():
+        return None
+    flat = X.reshape(len(X), -1)
+    if (abs(flat.mean(0)) < 0.1).all() and (abs(flat.std(0) - 1) < 0.1).all():
+        return None
+    return pasted("X standardised", standardising(X))
+
+
 # -- the weights -----------------------------------------------------------------------------------
 
 
-def redrawn(setup: Setup, transfers: Mapping[str, str], why: str = "") -> Change | None:
+def redrawn(setup: Setup, transfers: Mapping[str, str]) -> Change | None:
     """Every weight of a layer drawn anew, its biases 0: He where a rectifier follows, else Glorot.
 
     `transfers` has the transfer function behind each weight by the weight's name.
@@ -121,33 +113,17 @@ def redrawn(setup: Setup, transfers: Mapping[str, str], why: str = "") -> Change
         name: "he_normal" if transfer in STEEP else "glorot_uniform"
         for name, transfer in transfers.items()
     }
-    seed = setup.seed
     code = (
-        f"p = dict(model.named_parameters())\n"
+        "p = dict(model.named_parameters())\n"
         f"for k, (name, init) in enumerate({inits!r}.items()):\n"
-        f"    draw = nn.initializers.BY_NAME[init]\n"
-        f"    p[name].rebind(draw(np.random.default_rng([{seed}, k]), p[name].shape[::-1]).T)\n"
-        f'    bias = p.get(name.replace("weight", "bias"))\n'
-        f"    if bias is not None and bias is not p[name]:\n"
-        f"        bias.rebind(np.zeros(bias.shape))"
+        "    draw = nn.initializers.BY_NAME[init]\n"
+        f"    p[name].rebind(draw(np.random.default_rng([{setup.seed}, k]), p[name].shape[::-1]).T)\n"
+        '    bias = p.get(name.replace("weight", "bias"))\n'
+        "    if bias is not None and bias is not p[name]:\n"
+        "        bias.rebind(np.zeros(bias.shape))"
     )
     kinds = " and ".join(sorted({k.partition("_")[0].capitalize() for k in inits.values()}))
-    return Change(
-        why or f"weights drawn anew after {kinds}, biases 0", code, lambda s: _redrawn(s, inits)
-    )
-
-
-def _redrawn(setup: Setup, inits: Mapping[str, str]) -> Setup:
-    model = setup.fresh()
-    p = dict(model.named_parameters())
-    for k, (name, init) in enumerate(inits.items()):
-        draw = initializers.BY_NAME[init]
-        rng = np.random.default_rng([setup.seed, k])
-        p[name].rebind(draw(rng, p[name].shape[::-1]).T)
-        bias = p.get(name.replace("weight", "bias"))
-        if bias is not None and bias is not p[name]:
-            bias.rebind(np.zeros(bias.shape))
-    return setup.changed(model=model)
+    return pasted(f"weights drawn anew after {kinds}, biases 0", code)
 
 
 def zero_bias(setup: Setup, weights: Sequence[str]) -> Change | None:
@@ -157,19 +133,11 @@ def zero_bias(setup: Setup, weights: Sequence[str]) -> Change | None:
     names = [n for n in names if n in own and n not in weights and np.any(own[n].value)]
     if not names:
         return None
-
-    def apply(s: Setup) -> Setup:
-        model = s.fresh()
-        p = dict(model.named_parameters())
-        for name in names:
-            p[name].rebind(np.zeros(p[name].shape))
-        return s.changed(model=model)
-
     code = (
         f"p = dict(model.named_parameters())\nfor name in {names!r}:\n"
         "    p[name].rebind(np.zeros(p[name].shape))"
     )
-    return Change(f"{'biases' if len(names) > 1 else 'bias'} {', '.join(names)} at 0", code, apply)
+    return pasted(f"{'biases' if len(names) > 1 else 'bias'} {', '.join(names)} at 0", code)
 
 
 # -- the layers ------------------------------------------------------------------------------------
@@ -177,23 +145,14 @@ def zero_bias(setup: Setup, weights: Sequence[str]) -> Change | None:
 
 def swapped(setup: Setup, kinds: tuple[type, ...], to: str) -> Change | None:
     """Hidden transfer functions of these kinds exchanged for another; the weights stay."""
-    places = [k for k, layer in enumerate(_chain(setup.model)) if type(layer) in kinds]
-    places = [k for k in places if k < _last_linear(setup.model)]
-    if not places:
+    chain, last = _chain(setup.model), _last_linear(setup.model)
+    places = [k for k, layer in enumerate(chain) if type(layer) in kinds and k < last]
+    if not places or all(type(chain[k]).__name__ == to for k in places):
         return None
-    code = (
-        f"parts = list(model)\nfor k in {places!r}:\n    parts[k] = nn.{to}()\n"
-        "model = nn.Sequential(*parts)"
+    old = " and ".join(sorted({type(chain[k]).__name__ for k in places}))
+    return _rebuilt(
+        f"{to} for {old} in the hidden layers", f"for k in {places!r}:\n    parts[k] = nn.{to}()"
     )
-
-    def apply(s: Setup) -> Setup:
-        parts = list(s.fresh())
-        for k in places:
-            parts[k] = getattr(layers, to)()
-        return s.changed(model=layers.Sequential(*parts))
-
-    old = " and ".join(sorted({kind.__name__ for kind in {type(_chain(setup.model)[k]) for k in places}}))
-    return Change(f"{to} for {old} in the hidden layers", code, apply)
 
 
 def hidden_layer(setup: Setup, units: int = 32) -> Change | None:
@@ -204,20 +163,11 @@ def hidden_layer(setup: Setup, units: int = 32) -> Change | None:
     inputs, outputs = parts[last].in_features, parts[last].out_features
     dtype = f"np.{parts[last].weight.dtype.name}"
     return _rebuilt(
-        setup,
         f"a hidden layer of {units} tanh units",
-        f"parts = list(model)\n"
         f"parts[{last}:{last + 1}] = [\n"
         f"    nn.Linear({inputs}, {units}, seed={setup.seed}, dtype={dtype}), nn.Tanh(),\n"
         f"    nn.Linear({units}, {outputs}, seed={setup.seed + 1}, dtype={dtype}),\n"
-        f"]\nmodel = nn.Sequential(*parts)",
-        lambda parts: [
-            *parts[:last],
-            layers.Linear(inputs, units, seed=setup.seed, dtype=parts[last].weight.dtype),
-            layers.Tanh(),
-            layers.Linear(units, outputs, seed=setup.seed + 1, dtype=parts[last].weight.dtype),
-            *parts[last + 1 :],
-        ],
+        f"]",
     )
 
 
@@ -225,39 +175,23 @@ def wider(setup: Setup, factor: int = 4, least: int = 32) -> Change | None:
     """Every hidden layer with more units, all weights drawn anew."""
     parts = _chain(setup.model)
     places = [k for k, layer in enumerate(parts) if type(layer) is layers.Linear]
-    if len(places) < 2 or any(
-        any(True for _ in layer.parameters()) for k, layer in enumerate(parts) if k not in places
-    ):
+    others = [layer for k, layer in enumerate(parts) if k not in places]
+    if len(places) < 2 or any(True for layer in others for _ in layer.parameters()):
         return None
     sizes = [parts[places[0]].in_features]
     sizes += [max(least, factor * parts[k].out_features) for k in places[:-1]]
     sizes += [parts[places[-1]].out_features]
     dtype = f"np.{parts[places[0]].weight.dtype.name}"
-    steep = [k + 1 < len(parts) and type(parts[k + 1]).__name__ in ("ReLU", "LeakyReLU") for k in places]
-    inits = ["he_normal" if s else "glorot_uniform" for s in steep]
-    lines = "".join(
-        f"parts[{k}] = nn.Linear({a}, {b}, init={init!r}, seed={setup.seed + i}, dtype={dtype})\n"
-        for i, (k, a, b, init) in enumerate(
-            zip(places, sizes[:-1], sizes[1:], inits, strict=True)
-        )
-    )  # fmt: skip
-
-    def build(parts: list[Any]) -> list[Any]:
-        for i, (k, a, b, init) in enumerate(zip(places, sizes[:-1], sizes[1:], inits, strict=True)):
-            parts[k] = layers.Linear(
-                a, b, init=init, seed=setup.seed + i, dtype=parts[k].weight.dtype
-            )
-        return parts
-
-    widths = ", ".join(str(s) for s in sizes[1:-1])
-    code = f"parts = list(model)\n{lines}model = nn.Sequential(*parts)"
-    return _rebuilt(setup, f"{widths} hidden units", code, build)
+    lines = []
+    for i, (k, a, b) in enumerate(zip(places, sizes[:-1], sizes[1:], strict=True)):
+        steep = k + 1 < len(parts) and type(parts[k + 1]) in (layers.ReLU, layers.LeakyReLU)
+        init = ', init="he_normal"' if steep else ""
+        lines.append(f"parts[{k}] = nn.Linear({a}, {b}, seed={setup.seed + i}, dtype={dtype}{init})")
+    return _rebuilt(f"{', '.join(str(s) for s in sizes[1:-1])} hidden units", "\n".join(lines))
 
 
-def _rebuilt(setup: Setup, name: str, code: str, build: Any) -> Change:
-    return Change(
-        name, code, lambda s: s.changed(model=layers.Sequential(*build(list(s.fresh()))))
-    )
+def _rebuilt(name: str, edit: str) -> Change:
+    return pasted(name, f"parts = list(model)\n{edit}\nmodel = nn.Sequential(*parts)")
 
 
 def _chain(model: Any) -> list[Any]:

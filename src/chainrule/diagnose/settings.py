@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from numbers import Integral
 from typing import Any
 
@@ -24,7 +24,7 @@ from ..nn.schedules import like
 from ..nn.sequential import Sequential
 from ..plot.scale import short
 
-__all__ = ["batch", "epochs_done", "loss", "optimizer", "restarted", "said", "seed"]
+__all__ = ["batch", "epochs", "loss", "optimizer", "restarted", "said", "seed"]
 
 Array = Any
 
@@ -59,8 +59,18 @@ def seed(estimator: Any) -> int:
     return int(given) if _is_number(given) else 0
 
 
-def epochs_done(estimator: Any) -> int:
-    """How many epochs the fit has taken, in all of its calls together."""
+def epochs(estimator: Any) -> int:
+    """What `max_iter` allows; of one that `partial_fit` has taught, the epochs that it was given.
+
+    A fit that ended before, as its loss fell by less than `tol`, is run to the end: with the few
+    steps that it took no change could show what it is worth.
+    """
+    done = _done(estimator)
+    return done if done > int(estimator.n_iter_) else int(estimator.max_iter)
+
+
+def _done(estimator: Any) -> int:
+    """The epochs taken in all calls together; `n_iter_` counts those of the last one."""
     curve = getattr(estimator, "loss_curve_", None)
     return max(1, len(curve) if curve else int(estimator.n_iter_))
 
@@ -212,7 +222,7 @@ def _kinds(estimator: Any, hidden: int) -> list[Any]:
 
 def said(own: Any, rows: int, size: int | None, from_start: bool, theirs: bool) -> tuple[str, ...]:
     """Sentences on where the run comes from, and on what it does otherwise than the fit did."""
-    told = [_beginning(own, from_start)]
+    told = [_beginning(own, from_start), *_length(own)]
     if own.alpha:
         told.append(_penalty(own, rows, size))
     if not _is_lbfgs(own):
@@ -243,14 +253,22 @@ def said(own: Any, rows: int, size: int | None, from_start: bool, theirs: bool) 
 def _beginning(own: Any, from_start: bool) -> str:
     if not from_start:
         return "The run goes on from the fitted weights; from_start=True runs the fit itself again."
-    done, most = epochs_done(own), int(own.max_iter)
-    ended = f"the {done} epochs that the fit took" + (f" of max_iter={most}" if done < most else "")
     if _is_number(own.random_state):
-        return f"The weights are those that random_state={own.random_state} drew; run are {ended}."
+        return f"The weights are those that random_state={own.random_state} drew before the fit."
     return (
         "random_state is no number, so the fit's own start is lost: the weights are drawn from 0 in"
-        f" its place; run are {ended}."
+        " its place."
     )
+
+
+def _length(own: Any) -> Iterator[str]:
+    done, most = _done(own), epochs(own)
+    if done < most and not _is_lbfgs(own):
+        what = "score no longer rose" if own.early_stopping else "loss no longer fell"
+        yield (
+            f"The fit ended after {done} of {most} epochs, as its {what} by tol={short(own.tol)};"
+            f" here all {most} are run."
+        )
 
 
 def _penalty(own: Any, rows: int, size: int | None) -> str:

@@ -19,6 +19,7 @@ from . import remedies
 from .finding import Evidence, Flow, Where
 from .flow import Layer, Reading, product
 from .setup import Change, Setup, Suspect
+from .stable import on_logits
 from .watching import Story
 
 __all__ = ["ORDER", "Signature", "consequences", "signs", "transfers"]
@@ -44,8 +45,7 @@ ORDER = (
 )
 
 HALF = 0.5  # a layer is as good as lost when most of it is
-TWIN = 1e-6  # of the largest weight: what rounding leaves of equal weights
-NEAR = 1e-2  # of the spread that drawn weights have: a hundred times nearer than they
+FEW = 0.1  # of the rows: what is lost there is a tenth of the data
 FALL = 1e-3  # of δ at the output: three decades on the way to the first layer
 GROWN = 1e6
 AMPLIFIED = 100.0
@@ -61,76 +61,6 @@ def signs(story: Story) -> list[Suspect]:
 
 
 # -- in the weights that training starts from ------------------------------------------------------
-
-
-def symmetric(story: Story) -> Iterator[Suspect]:
-    """Units of a hidden layer with the same incoming and outgoing weights."""
-    reading = story.start
-    found = [(k, _twins(a, b)) for k, (a, b) in enumerate(_pairs(reading.layers))]
-    twins = [(k, group) for k, group in found if len(group) > 1]
-    tiny = [k for k, (a, b) in enumerate(_pairs(reading.layers)) if _tiny(a) and _tiny(b)]
-    if not twins and (not tiny or len(reading.hidden) > 1):
-        return
-    k = twins[0][0] if twins else tiny[0]
-    layer = reading.layers[k]
-    units = twins[0][1] if twins else tuple(range(layer.flow.units))
-    rank = _rank_one(layer.gradient)
-    how = "the same" if twins else "nearly the same, being tiny,"
-    sentence = (
-        f"{len(units)} of {layer.flow.units} units of layer {layer.flow.layer} have {how} incoming"
-        f" and outgoing weights, so ∂L/∂W is the same for each: {rank:.4%} of it is a matrix of"
-        " rank 1. They stay twins, and the layer does the work of one unit."
-    )
-    quantities = {
-        "twins": len(units),
-        "share of ∂L/∂W that is of rank 1": rank,
-        "spread of W": float(np.std(layer.weight)),
-    }
-    yield Suspect(
-        "symmetric_init",
-        Where(layer.flow.layer, units=units, step=0),
-        Evidence(sentence, quantities, product(reading.flows)),
-        _changes(remedies.redrawn(story.setup, transfers(reading))),
-    )
-
-
-def _pairs(several: Sequence[Layer]) -> Iterator[tuple[Layer, Layer]]:
-    for a, b in zip(several, several[1:], strict=False):
-        if np.ndim(a.weight) == 2 and np.ndim(b.weight) == 2:
-            yield a, b
-
-
-def _twins(layer: Layer, above: Layer) -> tuple[int, ...]:
-    """The largest group of units that share all weights; () where none does."""
-    units = layer.weight.shape[0]
-    if units < 2 or above.weight.shape[1] != units:
-        return ()
-    rows = [layer.weight, above.weight.T]
-    if layer.bias is not None and np.shape(layer.bias) == (units,):
-        rows.append(np.asarray(layer.bias)[:, None])
-    scaled = []
-    for part in rows:
-        top = float(np.abs(part).max())
-        scaled.append(np.round(part / (top * TWIN)) if top > 0 else np.zeros_like(part))
-    _, which, counts = np.unique(
-        np.concatenate(scaled, axis=1), axis=0, return_inverse=True, return_counts=True
-    )
-    group = np.flatnonzero(np.ravel(which) == int(counts.argmax()))
-    return tuple(int(u) for u in group) if len(group) >= max(2, units * HALF) else ()
-
-
-def _tiny(layer: Layer) -> bool:
-    units, inputs = layer.weight.shape
-    drawn = math.sqrt(2 / (units + inputs))
-    return float(np.sqrt(np.square(layer.weight, dtype=np.float64).mean())) < NEAR * drawn
-
-
-def _rank_one(gradient: Array) -> float:
-    """σ₁²/Σσ²: the share of a matrix that its best approximation of rank 1 has; 1 for zeros."""
-    if np.ndim(gradient) != 2 or not np.isfinite(gradient).all() or not np.any(gradient):
-        return 1.0
-    singular = np.linalg.svd(np.asarray(gradient, np.float64), compute_uv=False)
-    return float(singular[0] ** 2 / np.square(singular).sum())
 
 
 def exploding(story: Story) -> Iterator[Suspect]:
@@ -272,8 +202,6 @@ def vanishing(story: Story) -> Iterator[Suspect]:
     fall = reading.shrinking
     if not 0 < fall <= FALL or len(reading.hidden) < 1:
         return
-    if len(reading.hidden) == 1 and _tiny(reading.layers[0]) and _tiny(reading.layers[1]):
-        return  # the twins of a tiny layer: there is no chain along which anything could vanish
     yield _vanishing(setup, reading, fall)
 
 
@@ -404,25 +332,58 @@ def too_low(story: Story) -> Iterator[Suspect]:
 
 
 def zero_probability(story: Story) -> Iterator[Suspect]:
-    """The first number that is not finite comes out of a logarithm of 0 at finite weights."""
-    for reading in (story.start, story.end):
-        broken = reading.broken
-        if broken is None or broken.op not in ("log", "log1p", "log2", "divide"):
-            continue
-        if any(not math.isfinite(x) for x in broken.operands):
-            continue
-        sentence = (
-            f"The first number that is not finite is {broken.op} of"
-            f" {', '.join(_shown(x) for x in broken.operands)} = {broken.value} in the loss, at"
-            f" sample {broken.row}, while every weight is finite."
-        )
-        quantities = {"operation": broken.op, "operand": broken.operands[-1]}
-        yield Suspect(
-            "zero_probability",
-            Where("loss", samples=(broken.row,), step=reading.step if reading.step >= 0 else None),
-            Evidence(sentence, quantities, product(reading.flows)),
-        )
-        return
+    """The loss takes the logarithm of 0 at finite weights; or a clip stands where it would."""
+    readings = [story.start, story.end]
+    found = [x for x in map(_log_of_zero, readings) if x is not None]
+    found += [x for x in (_clipped(r, story) for r in readings) if x is not None]
+    if found:
+        where, evidence = found[0]
+        yield Suspect("zero_probability", where, evidence, on_logits(story.setup))
+
+
+def _log_of_zero(reading: Reading) -> tuple[Where, Evidence] | None:
+    broken = reading.broken
+    if broken is None or broken.op not in ("log", "log1p", "divide") or not broken.operands:
+        return None
+    if not all(math.isfinite(x) for x in broken.operands):
+        return None
+    sentence = (
+        f"The first number that is not finite is {broken.op} of"
+        f" {', '.join(_shown(x) for x in broken.operands)} = {broken.value} in the loss, at sample"
+        f" {broken.row}, while every weight is finite."
+    )
+    quantities = {"operation": broken.op, "operand": broken.operands[-1]}
+    step = reading.step if reading.step >= 0 else None
+    where = Where("loss", samples=(broken.row,), step=step)
+    return where, Evidence(sentence, quantities, product(reading.flows))
+
+
+def _clipped(reading: Reading, story: Story) -> tuple[Where, Evidence] | None:
+    output = reading.output
+    if output is None or output.flow.transfer not in ("sigmoid", "softmax"):
+        return None
+    if not output.still >= FEW or output.flow.units < 1 or reading.loss <= story.constant_loss:
+        return None
+    p = np.asarray(reading.prediction, np.float64).reshape(len(reading.prediction), -1)
+    if p.shape[1] == 1 and output.flow.transfer == "softmax":
+        return None  # it is 1 for ever, whatever the loss
+    sure = ((p < 1e-6) | (p > 1 - 1e-6)).all(1)
+    if sure.mean() < FEW:
+        return None
+    row = int(np.flatnonzero(sure)[0])
+    sentence = (
+        f"On {sure.mean():.0%} of the rows the {output.flow.transfer} is 0 or 1 to rounding (sample"
+        f" {row}: p = {_shown(float(p[row].max()))}), where the logarithm is clipped: on"
+        f" {output.still:.0%} of the rows δ is exactly 0, right or wrong, at a mean loss of"
+        f" {_shown(reading.loss)} against {_shown(story.constant_loss)} for a constant answer."
+    )
+    quantities = {
+        "rows with a probability of 0 or 1": float(sure.mean()),
+        "rows with δ = 0": output.still,
+        "loss": reading.loss,
+    }
+    where = Where(output.flow.layer, samples=(row,), step=max(reading.step, 0))
+    return where, Evidence(sentence, quantities, product(reading.flows))
 
 
 def capacity(story: Story) -> Iterator[Suspect]:
@@ -516,7 +477,6 @@ def _percent(x: float) -> str:
 
 SIGNATURES: tuple[Signature, ...] = (
     zero_probability,
-    symmetric,
     exploding,
     saturated,
     dead,

@@ -61,9 +61,7 @@ class Trials:
             if change.name in self.done or change.name in self.refused:
                 continue
             setup = self._applied(change)
-            if setup is None:
-                self.refused.append(change.name)
-            elif setup.work > self.left:
+            if setup is None or setup.work > self.left:
                 self.refused.append(change.name)
             else:
                 self.left -= setup.work

@@ -14,10 +14,10 @@ from typing import Any
 
 from ..nn import layers
 from . import remedies
-from .columns import standardised
 from .finding import Evidence, Finding, Proof, Where
 from .flow import product
 from .setup import Change, Outcome, Setup, Suspect
+from .signal import signal
 from .signs import HIGHER, LOWER, ORDER, consequences, signs, transfers
 from .trials import Trials, residual
 from .watching import Story
@@ -30,7 +30,7 @@ SOUND = 0.1
 # A fault costs at least a tenth of all there is to learn; less is choice of settings.
 MARGIN = 0.1
 AIM = 0.03  # of what is left, at which no better remedy is looked for
-HALF_WAY = 0.5  # of the fall in loss that the same number of steps could have brought
+FAR = 0.8  # of the skill that the same number of steps could have brought: nearly there
 
 
 @dataclass(eq=False)
@@ -60,11 +60,14 @@ def judge(story: Story, static: Sequence[Suspect], trials: Trials) -> Verdict:
     if not outcome.score.error and residual(outcome) <= SOUND:
         return Verdict([], _sound(story))
     suspects = _merged(static, _signs(story))
+    if suspects and suspects[0].problem == "data_fault" and not suspects[0].changes:
+        case = _Case(suspects[0])  # no change of the network could make up for it
+        return Verdict([_finding(case, story, trials)], _no_remedy(story))
     cases = _examined(suspects, trials)
     if not _recovered(cases):
         cases += _second_changes(cases, story, trials)
     if not _recovered(cases):
-        cases += _generic(story, trials, {s.problem for s in suspects})
+        cases += _generic(story, trials, suspects)
     return _decided(story, cases, trials)
 
 
@@ -85,17 +88,12 @@ def _merged(static: Sequence[Suspect], dynamic: Sequence[Suspect]) -> list[Suspe
     for suspect in [*static, *dynamic]:
         if suspect.severity == "problem":
             found.setdefault(suspect.problem, suspect)
-    _lend_changes(found)
+    twins = found.get("symmetric_init")
+    if twins is not None and "twins" not in twins.evidence.quantities and "vanishing_gradient" in found:
+        deep = found["vanishing_gradient"]
+        if len(deep.evidence.product) > 4:  # more than one hidden layer: the chain is what fails
+            del found["symmetric_init"]
     return sorted(found.values(), key=lambda s: ORDER.index(s.problem))
-
-
-def _lend_changes(found: dict[str, Suspect]) -> None:
-    """A log of 0 is mended by the output that suits the loss, which the walk before has built."""
-    zero, other = found.get("zero_probability"), found.get("loss_output_mismatch")
-    if zero is not None and not zero.changes and other is not None:
-        found["zero_probability"] = Suspect(
-            zero.problem, zero.where, zero.evidence, other.changes, zero.severity
-        )
 
 
 def _examined(suspects: Sequence[Suspect], trials: Trials) -> list[_Case]:
@@ -158,40 +156,33 @@ WEAK = frozenset({"learning_rate_too_high", "learning_rate_too_low", "insufficie
 ORDER_OF = {problem: k for k, problem in enumerate(ORDER)}
 
 
-def _generic(story: Story, trials: Trials, named: set[str]) -> list[_Case]:
+def _generic(story: Story, trials: Trials, suspects: Sequence[Suspect]) -> list[_Case]:
     """What helps many runs, tried where no signature led to what helps this one."""
     setup, found = story.setup, list[_Case]()
     if story.outcome.score.error and not _diverged(story.outcome):
         return []
-    own = transfers(story.start)
-    wide = remedies.hidden_layer(setup)
+    signed = {s.problem: s for s in suspects}
     tries: list[tuple[str, Change | None]] = [
-        ("unscaled_inputs", standardised(setup)),
+        ("unscaled_inputs", remedies.standardised(setup)),
         *(("learning_rate_too_high", change) for change in remedies.rates(setup, LOWER[:3])),
         *(("learning_rate_too_low", change) for change in remedies.rates(setup, HIGHER[:3])),
-        ("init", remedies.redrawn(setup, own)),
+        ("init", remedies.redrawn(setup, transfers(story.start))),
         ("exploding_gradient", remedies.clipped(setup)),
-        ("activation", remedies.swapped(setup, tuple(remedies.STILL), "ReLU")),
+        ("activation", remedies.swapped(setup, remedies.BENT, "ReLU")),
         ("activation", remedies.swapped(setup, (layers.ReLU,), "Tanh")),
         ("insufficient_capacity", remedies.wider(setup)),
-        ("insufficient_capacity", wide),
+        ("insufficient_capacity", remedies.hidden_layer(setup)),
         ("learning_rate_too_low", remedies.longer(setup, 4)),
     ]
-    fresh = [(p, c) for p, c in tries if c is not None and c.name not in trials.done]
-    for problem, change in fresh:
-        for own_change, outcome in trials.attempt([change]):
+    for problem, change in tries:
+        if change is None or change.name in trials.done:
+            continue
+        for tried, outcome in trials.attempt([change]):
             name = _named(problem, story)
-            if name is not None and name not in named:
-                found.append(_Case(_unsigned(name, story), own_change, outcome))
-            elif name is not None:
-                found.append(_Case(_of(name, story), own_change, outcome))
+            if name is not None:
+                suspect = signed.get(name) or _unsigned(name, story)
+                found.append(_Case(suspect, tried, outcome))
     return found
-
-
-def _of(name: str, story: Story) -> Suspect:
-    return next(s for s in _merged([], _signs(story)) if s.problem == name) if any(
-        s.problem == name for s in _signs(story)
-    ) else _unsigned(name, story)
 
 
 def _named(problem: str, story: Story) -> str | None:
@@ -226,20 +217,66 @@ def _decided(story: Story, cases: list[_Case], trials: Trials) -> Verdict:
     real = [c for c in live if (failed and c.left < 1) or before - c.left >= MARGIN]
     real = [c for c in real if _holds(c, story, trials)]
     if real:
-        return _sick(story, cases, real, trials)
-    fixed = [c for c in cases if c.suspect.problem in STATIC]
-    if fixed and before > 1 - MARGIN:
-        return Verdict([_finding(c, story, trials) for c in fixed[:1]], _no_remedy(story))
-    if _no_signal(story, trials):
-        return Verdict([_noise(story, trials)], "Nothing of X tells about y on rows held back.")
-    if before > 1 - MARGIN or failed:
-        rest = sorted(live or cases, key=lambda c: c.left)
-        if rest:
-            return Verdict([_finding(rest[0], story, trials)], _no_remedy(story))
+        return _sick(story, real, trials)
+    if failed or before > 1 - MARGIN:
+        return _helpless(story, cases, trials)
+    silent = _silent(story)
+    if silent is not None and not _known_elsewhere(story, trials):
+        return Verdict([silent], _no_remedy(story))
     return Verdict([], _floor(story, trials))
 
 
-STATIC = frozenset(ORDER[:6])
+def _helpless(story: Story, cases: list[_Case], trials: Trials) -> Verdict:
+    """What to say of a run that learns nothing, where no change helps either."""
+    signed = [c for c in cases if c.suspect.evidence.quantities]
+    structural = [c for c in signed if c.suspect.problem in ORDER[:4]]
+    silent = None if structural else _silent(story)
+    if silent is not None:
+        return Verdict([silent], _no_remedy(story))
+    strong = [c for c in signed if c.suspect.problem not in WEAK]
+    for several in (structural, strong, signed, cases):
+        if several:
+            return Verdict([_finding(several[0], story, trials)], _no_remedy(story))
+    if story.outcome.score.error:  # `fit` refuses it, and nothing is known but its sentence
+        evidence = Evidence(story.outcome.score.error, {})
+        return Verdict([_finding(_Case(Suspect("data_fault", Where(), evidence)), story, trials)], _no_remedy(story))
+    return Verdict([], _floor(story, trials))
+
+
+def _known_elsewhere(story: Story, trials: Trials) -> bool:
+    """Whether the network, as it is or at its best, knows something of rows held back."""
+    best = trials.best()
+    found = [trials.held_out(None), trials.held_out(best[0] if best is not None else None)]
+    return any(skill != skill or skill > _chance(story.setup) for skill in found)
+
+
+def _chance(setup: Setup) -> float:
+    """The skill that guessing reaches on the rows held back, two standard errors above 0."""
+    if setup.task.kind == "regression":
+        return 0.05
+    held, constant = max(1, setup.rows // 4), setup.task.constant(setup.y)
+    error = math.sqrt(max(constant * (1 - constant), 1e-12) / held)
+    return 2 * error / max(1 - constant, 1e-12)
+
+
+def _silent(story: Story) -> Finding | None:
+    """data_fault, where X says nothing about y."""
+    setup = story.setup
+    found = signal(setup.X, setup.y, setup.task, setup.seed)
+    if found is None or found.there:
+        return None
+    sentence = (
+        "What a plane, or the nearest rows, learn from some of the rows tells nothing of the others"
+        f" (R² {found.found:.3f}; with y shuffled it is up to {found.chance:.3f}): X says nothing"
+        " about y. Labels that were shuffled, shifted or joined to the wrong rows look like this."
+    )
+    quantities: dict[str, Any] = {
+        "R² on rows not seen": found.found,
+        "largest R² for y shuffled": found.chance,
+        "share of shuffles that do as well": found.share,
+    }
+    repair = "# compare rows of X and y with their source: do they still belong together?"
+    return Finding("data_fault", "problem", Where(), Evidence(sentence, quantities), repair)
 
 
 def _holds(case: _Case, story: Story, trials: Trials) -> bool:
@@ -266,15 +303,12 @@ def _generic_gain(case: _Case) -> bool:
 
 
 def _under_way(case: _Case, story: Story) -> bool:
-    """Whether the run has made more than half of the way that the better one makes."""
+    """Whether the run has made most of the way that the better one makes."""
     assert case.outcome is not None
-    ground, best = story.constant_loss, case.outcome.loss
-    if not (math.isfinite(ground) and math.isfinite(best)) or ground <= best:
-        return False
-    return (ground - story.outcome.loss) / (ground - best) >= HALF_WAY
+    return story.outcome.skill >= FAR * case.outcome.skill
 
 
-def _sick(story: Story, cases: list[_Case], real: list[_Case], trials: Trials) -> Verdict:
+def _sick(story: Story, real: list[_Case], trials: Trials) -> Verdict:
     least = min(c.left for c in real)
     near = [c for c in real if c.left <= max(SOUND, least + MARGIN)]
     cause = min(near, key=lambda c: (ORDER_OF[c.suspect.problem], c.left))
@@ -335,51 +369,6 @@ def _finding(case: _Case, story: Story, trials: Trials) -> Finding:
         suspect.evidence,
         change.code if change is not None else "",
         proof,
-    )
-
-
-def _no_signal(story: Story, trials: Trials) -> bool:
-    """Whether nothing that was learnt holds on rows held back, though enough of them are there."""
-    if story.outcome.score.error:
-        return False
-    best = trials.best()
-    own = trials.held_out(None)
-    other = trials.held_out(best[0]) if best is not None else own
-    if own != own or other != other:
-        return False
-    return max(own, other) <= _chance(story.setup)
-
-
-def _chance(setup: Setup) -> float:
-    """The skill that guessing reaches on the rows held back, two standard errors above 0."""
-    if setup.task.kind == "regression":
-        return 0.05
-    held, constant = max(1, setup.rows // 4), setup.task.constant(setup.y)
-    error = math.sqrt(max(constant * (1 - constant), 1e-12) / held)
-    return 2 * error / max(1 - constant, 1e-12)
-
-
-def _noise(story: Story, trials: Trials) -> Finding:
-    best = trials.best()
-    own = trials.held_out(None)
-    other = trials.held_out(best[0]) if best is not None else own
-    sentence = (
-        f"Trained on three quarters of the rows, the network knows nothing of the last quarter"
-        f" (skill {max(own, -1):.2f}, at best {max(other, own):.2f}, where 0 is a constant answer"
-        f" and guessing reaches {_chance(story.setup):.2f}): X says nothing about y. Labels that"
-        " were shuffled, shifted or joined to the wrong rows look like this."
-    )
-    quantities: dict[str, Any] = {
-        "skill on rows held back": own,
-        "skill on rows held back, best of all that was tried": max(own, other),
-        "skill of guessing": _chance(story.setup),
-    }
-    return Finding(
-        "data_fault",
-        "problem",
-        Where(),
-        Evidence(sentence, quantities),
-        "# compare rows of X and y with their source: do they still belong together?",
     )
 
 

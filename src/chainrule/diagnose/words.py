@@ -213,7 +213,7 @@ def scored(score: Score) -> str:
     """
     parts = [str(score)]
     if score.error:
-        parts[0] += f" ({score.error.rstrip('.')})"
+        parts[0] += f" ({score.error.strip().rstrip('.')})"
     if math.isfinite(score.constant):
         parts[0] += f" where the best constant answer has {figure(score.constant)}"
     if math.isfinite(score.loss):

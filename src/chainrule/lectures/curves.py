@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,10 @@ Function = Callable[[Any], Any]
 
 FAR = np.array([-10.0, 0.0, 10.0])  # where the slides ask what happens
 PIECES = np.array([1.0, -0.5])  # the weights of a maxout unit with one input
+MAXOUT = (
+    "Maxout is here max(x, −x/2), a unit of two pieces: at x = 0 they tie and share the gradient,"
+    " so that ∂out/∂x is (1 − ½)/2."
+)
 LITTLE = 0.04  # of the largest f′
 
 
@@ -65,16 +69,15 @@ def reading(function: Function, x: Array) -> Reading:
     out = function(given)
     arriving = [edge for edge in edges_of(out) if edge.source is given]
     back = np.sum([edge.contribution for edge in arriving], axis=0)
-    (edge,) = arriving
-    own = edge.node is out and edge.local is not None
-    local = edge.local + np.zeros(x.shape) if own else back
+    own = [edge.local for edge in arriving if edge.node is out and edge.local is not None]
+    local = own[0] + np.zeros(x.shape) if len(arriving) == len(own) == 1 else back
     return Reading(x, out.numpy(), local, back)
 
 
-def three_points() -> Exhibit:
+def three_points(names: Iterable[str] = tuple(FUNCTIONS)) -> Exhibit:
     """x = −10, 0, 10 through each function: the table, and the curves of f and f′."""
     rows, charts = [], []
-    for name, function in FUNCTIONS.items():
+    for name, function in ((name, FUNCTIONS[name]) for name in names):
         curve = reading(function, np.linspace(-12.0, 12.0, 481))
         at = reading(function, FAR)
         largest = float(np.max(np.abs(curve.local)))
@@ -93,10 +96,8 @@ def three_points() -> Exhibit:
             " largest that the function has between −12 and 12.",
             f"Little is {LITTLE:.0%} of that or less. σ, tanh and the left side of ELU level off:"
             " the further out, the less they pass, and that is called saturation. Leaky ReLU"
-            " passes the same hundredth however far out; ReLU nothing.",
-            "At its kink, x = 0, ReLU passes 0, and leaky ReLU its slope on the left. Maxout"
-            " is here max(x, −x/2), a unit of two pieces: at x = 0 they tie and share the"
-            " gradient, so that ∂out/∂x is (1 − ½)/2.",
+            " passes the same hundredth however far out; ReLU nothing, at its kink x = 0 neither.",
+            *([MAXOUT] if "maxout" in names else []),
         ),
         ("function", "x", "out", "f′(x)", "comes back for 1", "of the largest f′", ""),
         tuple(rows),

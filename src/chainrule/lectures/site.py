@@ -10,7 +10,7 @@ import numpy as np
 from ..circuit import Tensor
 from ..explain.page import circuit_page
 from ..page import escape, page
-from . import circuits, claims, curves, dying, recurrent, worked, zigzag
+from . import circuits, claims, curves, dying, practice, recurrent, worked, zigzag
 from .exhibit import STYLE, Exhibit, coded
 from .systems import Check, Result, plain
 
@@ -36,6 +36,7 @@ EXPERIMENTS: dict[str, Callable[[], list[Exhibit]]] = {
     ],
     "S27": lambda: [zigzag.off_centre(), zigzag.zig_zag()],
     "S28": lambda: [
+        curves.three_points(("relu", "leaky_relu", "elu")),
         dying.unlucky(),
         dying.too_high(),
         dying.waking(),
@@ -43,6 +44,7 @@ EXPERIMENTS: dict[str, Callable[[], list[Exhibit]]] = {
     ],
     "S29": lambda: [claims.functions_on_iris(), claims.claim("relu-6x")],
     "S30": lambda: [claims.maxout_doubles(), claims.worth_it()],
+    "S31": lambda: [practice.exhibit()],
 }
 OUTPUT = {"S10": "E_total", "S25": "E"}
 SHOWN = 60  # figures of one check that a page lists
@@ -178,7 +180,8 @@ def _index(results: Sequence[Result]) -> str:
     body = (
         "<main><h1>The lectures, computed</h1>"
         "<p>Each system of five lecture notes on backpropagation, computed anew and compared with"
-        " its reference figures. A circuit can be stepped through, and its inputs edited.</p>"
+        " its reference figures. A circuit can be stepped through, and its inputs edited; the"
+        f" pages of {', '.join(EXPERIMENTS)} show experiments, run when they were written.</p>"
         '<div class="scroll" role="region" aria-label="Systems" tabindex="0"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></main>"
     )

@@ -1,4 +1,4 @@
-"""Training: gradient descent on a line, XOR, mini-batches, and what is not measured yet."""
+"""Training: gradient descent on a line, XOR, zero-mean data, and mini-batches."""
 
 from __future__ import annotations
 
@@ -111,17 +111,6 @@ def _curvature(x: Array) -> Array:
     rows, y = np.column_stack([x, np.ones(len(x))]), np.sin(x)
     found = cr.hessian(lambda w: losses.squared_error(rows @ w, y))(np.zeros(2))
     return np.asarray(found)
-
-
-@system(
-    "S31",
-    title="Advice for practice, on a user's own net and with the evidence",
-    lecture="slides",
-    not_yet="diagnosis of a user's net does not exist yet",
-)
-def advice() -> Iterator[Check]:
-    """S31: nothing to compute yet."""
-    yield from ()
 
 
 @system(

@@ -161,7 +161,7 @@ def bars(
     """
     places, found = numbers(edges, "edges"), numbers(heights, "heights")
     if len(places) != len(found) + 1 and (len(places) or len(found)):
-        raise DataError(f"bars need one edge more than heights, got {len(places)}, {len(found)}")
+        raise DataError(f"bars need one edge more than heights, got {len(places)} and {len(found)}")
     if not (np.isfinite(places).all() and (places[1:] > places[:-1]).all()):
         raise DataError("edges must be finite numbers that rise")
     if not found.size:
