@@ -137,7 +137,7 @@ def right(row: dict[str, Any], may: list[list[str]], strict: bool = False) -> li
 
 def reached_goal(row: dict[str, Any]) -> bool:
     """Whether the remedy brings the run to its goal."""
-    return row.get("remedied", {}).get("reached", -np.inf) >= row["goal"]
+    return bool(row.get("remedied", {}).get("reached", -np.inf) >= row["goal"])
 
 
 def tool_rows(rows: list[dict[str, Any]], tools: list[str]) -> list[list[str]]:
@@ -155,7 +155,7 @@ def tool_rows(rows: list[dict[str, Any]], tools: list[str]) -> list[list[str]]:
             share(sum(any(right(row, may, True)[:1]) for row, may in findings), len(faulty)),
             share(sum(bool(verdict(row, tool)["said"]) for row in sound), len(sound)),
             share(sum(bool(verdict(row, tool)["said"]) for row in classes), len(classes)),
-            number(np.mean([len(may[0]) for _, may in findings if any(may)] or [0])),
+            number(float(np.mean([len(may[0]) for _, may in findings if any(may)] or [0]))),
         ]
         lines.append([tool, *counts])
     return lines

@@ -26,7 +26,7 @@ PROBLEMS = (
 def cases(seed: int = 0, only: Sequence[str] = (), jobs: int = 1) -> list[Case]:
     """The suite of that seed, faulty runs first; `only` are ids or beginnings of ids.
 
-    A seed that is not recorded trains every run, and its twin, once or more: some 30 seconds.
+    A seed that is not recorded trains every run, and its twin, once or more: about a minute.
     """
     keys = [key for key in entries() if not only or key.startswith(tuple(only))]
     find = partial(chosen, seed=seed)

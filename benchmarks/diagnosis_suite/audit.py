@@ -59,4 +59,4 @@ def audited(case: Case) -> tuple[str, list[str], list[str]]:
 
 
 def _reaches(case: Case, recipe: Recipe) -> bool:
-    return recipe.reached() >= case.threshold
+    return recipe.reached() >= case.recipe.goal

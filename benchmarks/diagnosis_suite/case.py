@@ -22,6 +22,7 @@ from diagnosis_suite.recipe import Recipe, score
 from diagnosis_suite.sound import SOUND, TWICE, Sound
 
 ATTEMPTS = 20
+MARGIN = 0.05  # by how much a faulty run must miss its goal
 KEPT = Path(__file__).with_name("kept.json")  # which draw was kept, by seed and case
 # Only these may end in numbers that are not finite: anything else would be another fault as well.
 MAY_OVERFLOW = (
@@ -90,7 +91,7 @@ class Case:
     @cached_property
     def steps(self) -> int:
         """The number of updates."""
-        return self.epochs * -(-len(self.X) // self.batch_size)
+        return self.recipe.epochs * -(-len(self.recipe.X) // self.recipe.batch_size)
 
 
 # -- what there is ----------------------------------------------------------------------------
@@ -139,13 +140,13 @@ def twin(case: Case) -> Case:
 def holds(case: Case) -> bool:
     """Whether the outcome of training says what the case claims."""
     if case.fix is None:
-        return case.recipe.reached() >= case.threshold
+        return case.recipe.reached() >= case.recipe.goal
     if case.fix.reached() < case.threshold:
         return False
     reached = case.recipe.reached()
     if not np.isfinite(reached) and case.problems[0] not in MAY_OVERFLOW:
         return False
-    return reached <= case.threshold - entries()[case.id].margin  # type: ignore[union-attr]
+    return reached <= case.recipe.goal - MARGIN
 
 
 def chosen(key: str, seed: int) -> Case:

@@ -32,7 +32,6 @@ class Fault:
     what: str  # the change in words
     also: tuple[str, ...] = ()
     fixable: bool = True
-    margin: float = 0.05  # by how much the planted run must miss the goal
 
 
 def on(data: str, *arguments: Any, **options: Any) -> Callable[[Random], Recipe]:

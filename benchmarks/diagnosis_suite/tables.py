@@ -113,7 +113,8 @@ def _whole(name: str) -> tuple[Array, Array]:
 def standard(X: Array) -> Array:
     """Each column with mean 0 and standard deviation 1; a constant one is 0."""
     std = X.std(axis=0)
-    return (X - X.mean(axis=0)) / np.where(std == 0, 1, std)
+    found: Array = (X - X.mean(axis=0)) / np.where(std == 0, 1, std)
+    return found
 
 
 # -- numbers, as a column of standard deviation about 1 ---------------------------------------

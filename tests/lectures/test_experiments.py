@@ -276,7 +276,8 @@ def test_advice_follows_the_network() -> None:
     sigmoid, relu, _, sound = practice.cases()
     assert sound.said == ()
     assert len(sigmoid.said) == len(relu.said) == 2
-    html = practice.exhibit().html()
-    assert "nothing, its figures leave no room" in html
+    shown = practice.exhibits()
+    assert [len(one.text) for one in shown[1:]] == [2, 2, 1, 1]
+    assert shown[-1].text == ("Nothing: its figures leave no room.",)
     again = practice.case("", dying.standardised(), nn.Tanh(), 0.1)
     assert again.said == ()

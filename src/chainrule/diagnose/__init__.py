@@ -1,1 +1,7 @@
 """The doctor: what is wrong with a training run, why, and what repairs it."""
+
+from .check import Check, check
+from .diagnosis import diagnose
+from .finding import PROBLEMS, Finding, Report
+
+__all__ = ["PROBLEMS", "Check", "Finding", "Report", "check", "diagnose"]

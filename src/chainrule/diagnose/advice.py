@@ -172,13 +172,17 @@ def _start(setup: Setup, flows: Sequence[Flow]) -> Iterator[str]:
     variance = float(np.mean(np.square(weights[flow.weight], dtype=np.float64)))
     he = flow.transfer in RECTIFIERS
     name, wanted = ("he_uniform", "2/in") if he else ("glorot_uniform", "2/(in + out)")
-    size = f"shrinks {figure(1 / whole, 2)}" if whole < 1 else f"grows {figure(whole, 2)}"
+    size = f"shrinks {_large(1 / whole)}" if whole < 1 else f"grows {_large(whole)}"
     yield (
         f"The weights that the run starts from do not keep the size of the signal: it {size} times"
         f" on its way through {counted(len(hidden), 'hidden layer')}, most in layer {flow.layer},"
         f" whose weights have variance {figure(variance, 2)}. init='{name}' draws them with"
         f" {wanted}."
     )
+
+
+def _large(times: float) -> str:
+    return f"{times:,.0f}" if times < 1e6 else figure(times, 2)
 
 
 def _kept(weight: Any, flow: Flow) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -136,7 +137,9 @@ def static_suspects(setup: Setup, facts: Columns | None = None) -> list[Suspect]
 
 def _tried(reading: Callable[[], list[Suspect]]) -> list[Suspect]:
     try:
-        return reading()
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            return reading()
     except REFUSALS:
         return []
 

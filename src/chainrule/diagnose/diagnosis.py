@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import copy
+import math
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..nn import losses, optim
+from ..errors import ChainruleError, quoted
 from ..nn.base import count
+from .advice import advice
 from .check import static_suspects
-from .finding import Report
+from .finding import Finding, Flow, Report
+from .others import adopted
 from .setup import Setup
+from .show import reporter
+from .starts import starts_of
 from .task import task_of
 from .trials import Trials
-from .verdict import judge
-from .watching import watched
+from .verdict import Verdict, judge
+from .watching import Story, watched
 
 __all__ = ["diagnose"]
 
-
-class Quiet:
-    def ran(self, outcome: Any) -> None: ...
-    def close(self) -> None: ...
+FINDINGS = 10
 
 
 def diagnose(
@@ -30,38 +34,146 @@ def diagnose(
     X: Any,
     y: Any,
     *,
-    loss: Any,
-    optimizer: Any = "adam",
-    epochs: int = 10,
-    batch_size: int | None = 32,
-    seed: int = 0,
-    budget: float = 5,
-    progress: Any = None,
+    loss: Any = None,
+    optimizer: Any = None,
+    epochs: int | None = None,
+    batch_size: int | str | None = "auto",
+    seed: int | None = None,
+    budget: float = 5.0,
+    seconds: float | None = None,
+    starts: int = 1,
+    from_start: bool = False,
+    activations: Any = None,
+    progress: bool | None = None,
+    threads: int | None = None,
 ) -> Report:
-    made = losses.get(loss)
-    chosen = copy.deepcopy(optim.get(optimizer))
-    y = np.asarray(y)
-    X = np.asarray(X)
-    try:
-        outputs = int(np.prod(np.shape(model.predict(np.zeros((1, *X.shape[1:]))))[1:]) or 1)
-    except Exception:
-        outputs = 1
-    setup = Setup(
-        model, X, y, made, chosen, count("epochs", epochs), batch_size, seed,
-        task_of(made, y, outputs),
+    """What is wrong with this training run, where, by what evidence, and what repairs it.
+
+    A copy of the model is trained as `fit` would train it with the same arguments, from its present
+    weights; the model itself is not touched. A run is called sick only where one change, at the
+    same seed, order of the rows and number of steps, learns clearly more: each remedy in the report
+    was run, or says that it was not. Numbers are those of the training rows.
+
+    `model` is a Module, a fitted MLP of scikit-learn or of `chainrule.estimators` (whose loss,
+    solver, epochs and batches count where none are given; `from_start` runs its fit again from the
+    weights that its `random_state` drew), a model file, or the weights of a dense network of
+    another library with their `activations`. X and y as for `fit`, or data frames.
+
+    `budget` is how many times the work of the run itself may be spent on counterfactuals; what fits
+    in about ten seconds of a slow core always is. It is counted, not timed, so the report is the
+    same each time, on any number of `threads`. `seconds` ends it by the clock: the report then says
+    that it is unfinished, as it does after Ctrl-C. `starts` above 1 repeats run and remedy from
+    that many starts: other draws of the same weights, other orders of the rows.
+
+    Raises `TypeError` for what is no network, no loss or no data, `DataError`, `ShapeError` and
+    `ValueError` as `fit` does for arguments that no change of the network would mend.
+
+    >>> import chainrule as cr
+    >>> X = np.random.default_rng(0).normal(size=(200, 2))
+    >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    >>> layers = cr.nn.Linear(2, 16, bias_init=cr.nn.initializers.constant(-9.0)), cr.nn.ReLU()
+    >>> model = cr.nn.Sequential(*layers, cr.nn.Linear(16, 2), seed=0)
+    >>> report = diagnose(model, X, y, loss="softmax_cross_entropy", epochs=30, seed=0)
+    >>> report.findings[0].problem, str(report.findings[0].where)
+    ('dead_relu', '0, units 0, 1, 2, 3, 4, 5 and 10 more, before the first step')
+
+    Source: the slides' "in practice"; Wardat et al. 2022 and Zhang et al. 2021 for the problems.
+    """
+    times = _positive("budget", budget)
+    until = math.inf if seconds is None else time.monotonic() + _positive("seconds", seconds)
+    starts = count("starts", starts)
+    meant = adopted(
+        model, X, y, loss, optimizer, epochs, batch_size, seed,
+        from_start=from_start, activations=activations,
     )  # fmt: skip
+    setup = Setup(
+        meant.model, meant.X, meant.y, meant.loss, copy.deepcopy(meant.optimizer), meant.epochs,
+        meant.batch_size, meant.seed, task_of(meant.loss, meant.y, _outputs(meant.model, meant.X)),
+    )  # fmt: skip
+    show = reporter(progress)
+    trials = Trials(setup, times, show, until, threads)
+    try:
+        return _reported(setup, trials, starts, meant.said)
+    finally:
+        show.close()
+
+
+def _reported(setup: Setup, trials: Trials, starts: int, said: Sequence[str]) -> Report:
     static = static_suspects(setup)
-    story = watched(setup)
-    trials = Trials(setup, budget, Quiet(), story.outcome)
-    verdict = judge(story, static, trials)
-    dead = story.outcome.score.error and "diverged" not in story.outcome.score.error
+    trials.show.begin("as it is")
+    story = watched(setup, trials.watcher(), trials.threads)
+    outcome = trials.base = story.outcome
+    trials.show.ran("as it is", outcome.score)
+    if outcome.score.error and not story.diverged and not static:
+        raise outcome.refusal or ValueError(outcome.score.error)
+    if outcome.interrupted:
+        trials.stop()
+        done = outcome.history.steps
+        verdict = Verdict([], f"After {done} of {setup.steps} steps nothing can be said yet.")
+    else:
+        verdict = judge(story, static, trials)
+    begun = not outcome.score.error or story.diverged
+    again = ""
+    if starts > 1 and begun and not trials.stopped:
+        again = starts_of(setup, verdict, trials, starts)
     return Report(
-        verdict.findings,
-        verdict.reason,
-        story.outcome.score,
-        story.outcome.curve,
-        () if dead else story.start.flows,
-        () if dead else story.end.flows,
-        (),
-        tuple((name, o.score) for name, (_, o) in trials.done.items()),
+        findings=verdict.findings[:FINDINGS],
+        reason=verdict.reason,
+        score=outcome.score,
+        curve=outcome.curve,
+        start=_moving(story.start.flows, story.first.layers) if begun else (),
+        end=_moving(story.end.flows, story.last.layers) if begun else (),
+        advice=tuple(said) + (_advice(setup, story, verdict.findings) if begun else ()),
+        tried=tuple((name, o.score) for name, (_, o) in trials.done.items()),
+        facts=_facts(setup, trials),
+        starts=again,
+        unfinished=trials.stopped,
+        setup=setup,
+        change=verdict.change,
     )
+
+
+def _moving(flows: Sequence[Flow], moved: dict[str, float]) -> tuple[Flow, ...]:
+    """The flows, with how far a step moves the weights of each."""
+    from dataclasses import replace
+
+    return tuple(replace(f, update=moved.get(f.weight, math.nan)) for f in flows)
+
+
+def _advice(setup: Setup, story: Story, findings: Sequence[Finding]) -> tuple[str, ...]:
+    return advice(setup, _moving(story.end.flows, story.last.layers))
+
+
+def _facts(setup: Setup, trials: Trials) -> dict[str, Any]:
+    """What was run, in the words of the call."""
+    return {
+        "rows": setup.rows,
+        "columns": int(np.prod(np.shape(setup.X)[1:])),
+        "task": setup.task.kind,
+        "loss": getattr(setup.loss, "__name__", type(setup.loss).__name__),
+        "optimizer": repr(setup.optimizer),
+        "epochs": setup.epochs,
+        "batch_size": setup.batch_size,
+        "steps": setup.steps,
+        "seed": setup.seed,
+        "runs": 1 + trials.runs,
+        "not tried for want of budget": tuple(trials.refused),
+    }
+
+
+def _outputs(model: Any, X: Any) -> int:
+    """How many outputs a row has; 1 where the network does not take X, which `fit` will say."""
+    try:
+        rows = np.zeros((1, *np.shape(X)[1:]), model.dtype)
+        return int(np.prod(np.shape(model.predict(rows))[1:]))
+    except (ChainruleError, ValueError, TypeError, IndexError):
+        return 1
+
+
+def _positive(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ValueError(f"{name} must be a number above 0, got {quoted(value)}")
+    return float(value)
+
+
+

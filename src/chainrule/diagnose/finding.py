@@ -20,13 +20,14 @@ __all__ = [
     "Where",
 ]
 
-# Every problem that a diagnosis knows, by its one name, and what the name says.
+# Every problem that a diagnosis knows, by its one name, and what the name says. They stand in the
+# order of causes: what is earlier brings about what is later, and is not brought about by it.
 PROBLEMS: Mapping[str, str] = MappingProxyType(
     {
         "data_fault": "inputs or labels carry no usable signal",
         "single_class_softmax": "softmax over one unit is 1 whatever goes in, so no gradient flows",
-        "zero_probability": "the loss takes the logarithm of a probability that is 0",
         "loss_output_mismatch": "the output is not what the loss, or the targets, expect",
+        "zero_probability": "the loss takes the logarithm of a probability that is 0",
         "symmetric_init": "units of a layer are twins: they get the same gradient for ever",
         "unscaled_inputs": "a column of X is off-centre or of another scale",
         "unscaled_targets": "the targets dwarf what the network puts out at first",
@@ -218,7 +219,8 @@ class Report:
     `score` is the run's, `curve` its losses; `start` and `end` show the backward flow before the
     first and after the last step. `tried` has every counterfactual that was run: its change in
     words and its score. `unfinished` says why a report is not whole, "" where it is; `starts` how
-    often the fault shows over seeds, where that was asked for.
+    often the fault shows over seeds, where that was asked for. `setup` is the run as a value, and
+    `change` the first remedy as what can be applied to it.
     """
 
     findings: list[Finding]
@@ -232,6 +234,8 @@ class Report:
     facts: Mapping[str, Any] = field(default_factory=dict)  # rows, columns, steps, optimiser …
     starts: str = ""
     unfinished: str = ""
+    setup: Any = None  # the `setup.Setup` that was run
+    change: Any = None  # the `setup.Change` that the first finding's remedy is
 
     @property
     def healthy(self) -> bool:

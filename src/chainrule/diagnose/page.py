@@ -151,8 +151,8 @@ def _product(factors: Sequence[Factor]) -> str:
         sign = " ×" if k + 1 < len(groups) else ""
         items.append(f"<li>{_group(group)}{sign}</li>")
     said = "".join(
-        f"<li><strong>{escape(one.name)}</strong> {escape(words.blamed(one))}</li>"
-        for one in words.lost(factors)
+        f"<li><strong>{escape(names)}</strong>: {escape(what)}</li>"
+        for names, what in words.blames(factors)
     )
     return f'<ul class="product">{"".join(items)}</ul>' + (f"<ul>{said}</ul>" if said else "")
 

@@ -288,8 +288,8 @@ def losses(curves: Sequence[Curve], title: str) -> Chart | None:
     if not shown:
         return None
     series: dict[str, list[float]] = {}
-    for curve in shown:
-        name = clean(curve.name or "loss", 24)
+    for curve, given in zip(shown, words.names(shown), strict=True):
+        name = clean(given, 24)
         series[name if name not in series else f"{name} {len(series) + 1}"] = list(curve.loss)
     log = words.steep(shown)
     chart = plot.lines(series, title=title, x_label="epoch", y_label="loss", log_y=log, size=SIZE)

@@ -23,6 +23,7 @@ __all__ = [
     "rate",
     "rates",
     "redrawn",
+    "steady",
     "standardised",
     "swapped",
     "wider",
@@ -51,6 +52,15 @@ def rate(setup: Setup, factor: float) -> Change | None:
 def rates(setup: Setup, factors: Sequence[float]) -> tuple[Change, ...]:
     """The same for several factors."""
     return tuple(change for f in factors if (change := rate(setup, f)) is not None)
+
+
+def steady(setup: Setup) -> Change | None:
+    """The rate that a schedule begins with, for the whole run."""
+    lr = getattr(setup.optimizer, "lr", None)
+    if not callable(lr):
+        return None
+    first = _round(max(float(lr(k)) for k in range(min(setup.steps, 1000))))
+    return pasted(f"a constant learning rate of {short(first)}", f"optimizer.lr = {first!r}")
 
 
 def clipped(setup: Setup) -> Change | None:

@@ -6,7 +6,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -119,7 +119,7 @@ class Outcome:
     model: Any = None
     history: Any = None
     interrupted: bool = False
-    facts: dict[str, Any] = field(default_factory=dict)
+    refusal: Exception | None = None  # what `fit` raised
 
     @property
     def skill(self) -> float:
@@ -141,22 +141,23 @@ def run(
     threads: int | None = None,
 ) -> Outcome:
     """Train a copy by `fit` and judge it; what cannot be trained is an outcome too."""
-    model, losses, error, history = setup.fresh(), _Losses(), "", None
+    model, refusal, history = setup.fresh(), None, None
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             history = fit(
                 model, setup.X, setup.y, loss=setup.loss, optimizer=copy.deepcopy(setup.optimizer),
                 epochs=setup.epochs, batch_size=setup.batch_size, seed=setup.seed,
-                callbacks=callbacks, progress=show or losses, compile=setup.steps > TINY,
+                callbacks=callbacks, progress=show or False, compile=setup.steps > TINY,
                 threads=threads,
             )  # fmt: skip
     except (ChainruleError, ValueError, TypeError, ArithmeticError) as refused:
-        error = str(refused) or type(refused).__name__
+        refusal = refused
     told = tuple(history.loss) if history is not None else ()
-    if error:
+    if refusal is not None:
+        error = str(refusal) or type(refusal).__name__
         score = Score(setup.task.metric, math.nan, setup.task.constant(setup.y), math.nan, error)
-        return Outcome(score, Curve(name, told), model)
+        return Outcome(score, Curve(name, told), model, refusal=refusal)
     return Outcome(
         judged(setup, model),
         Curve(name, told),
@@ -164,10 +165,6 @@ def run(
         history,
         history is not None and history.stopped == "interrupted",
     )
-
-
-class _Losses(Silent):
-    """Shows nothing: `fit` takes any reporter."""
 
 
 def judged(setup: Setup, model: Any) -> Score:

@@ -16,33 +16,17 @@ import numpy as np
 from ..nn import layers
 from ..plot.scale import short
 from . import remedies
-from .finding import Evidence, Flow, Where
+from .finding import PROBLEMS, Evidence, Flow, Where
 from .flow import Layer, Reading, product
 from .setup import Change, Setup, Suspect
-from .stable import on_logits
+from .stable import on_logits, without_last
 from .watching import Story
 
 __all__ = ["ORDER", "Signature", "consequences", "signs", "transfers"]
 
 Array = Any
 
-# The order of causes: what is earlier brings about what is later, and is not brought about by it.
-ORDER = (
-    "data_fault",
-    "single_class_softmax",
-    "loss_output_mismatch",
-    "zero_probability",
-    "symmetric_init",
-    "unscaled_inputs",
-    "unscaled_targets",
-    "exploding_gradient",
-    "saturation",
-    "dead_relu",
-    "vanishing_gradient",
-    "learning_rate_too_high",
-    "learning_rate_too_low",
-    "insufficient_capacity",
-)
+ORDER = tuple(PROBLEMS)
 
 HALF = 0.5  # a layer is as good as lost when most of it is
 FEW = 0.1  # of the rows: what is lost there is a tenth of the data
@@ -187,7 +171,8 @@ def _death(story: Story, reading: Reading, layer: Layer, step: int | None, how: 
         "dead_relu",
         Where(flow.layer, units=flow.dead, step=step),
         Evidence(sentence, quantities, product(reading.flows)),
-        _changes(
+        (without_last(setup) if layer is reading.output else ())
+        + _changes(
             remedies.zero_bias(setup, [flow.weight]),
             remedies.redrawn(setup, transfers(reading)),
             remedies.swapped(setup, (layers.ReLU,), "LeakyReLU"),
@@ -307,7 +292,7 @@ def too_low(story: Story) -> Iterator[Suspect]:
     """The loss still falls at the end, and the steps are short."""
     if story.outcome.score.error or story.reading(len(story.kept) - 1).gradient_norm == 0:
         return
-    changes = remedies.rates(story.setup, HIGHER)
+    changes = _changes(remedies.steady(story.setup)) + remedies.rates(story.setup, HIGHER)
     changes += (remedies.longer(story.setup, 10),)
     last = story.last
     losses = story.outcome.curve.loss
@@ -424,8 +409,14 @@ def _bent(hidden: Sequence[Flow]) -> bool:
 # -- what came of it -------------------------------------------------------------------------------
 
 
-def consequences(story: Story) -> list[Suspect]:
-    """What was not there at the start and is at the end: true, but not the cause."""
+def consequences(story: Story, cause: str) -> list[Suspect]:
+    """What was not there at the start and is at the end: true, but not the cause.
+
+    Steps that are too long, and numbers that are too large, kill and flatten units; and they make
+    products overflow, unless it was the logarithm of 0 that did.
+    """
+    if cause not in OVERDONE:
+        return []
     found, end = list[Suspect](), story.end
     layer = _dead_layer(end)
     if layer is not None and _dead_layer(story.start) is None:
@@ -434,9 +425,14 @@ def consequences(story: Story) -> list[Suspect]:
     flat = [x for x in end.hidden if x.flow.saturated > HALF]
     if flat and not any(x.flow.saturated > HALF for x in story.start.hidden):
         found.append(_saturation(story, end, flat[0], "note"))
-    if _overflowed(story):
+    if _overflowed(story) and not any(zero_probability(story)):
         found.append(_overflow(story))
     return found
+
+
+OVERDONE = frozenset(
+    {"learning_rate_too_high", "unscaled_inputs", "unscaled_targets", "exploding_gradient"}
+)
 
 
 def _overflowed(story: Story) -> bool:

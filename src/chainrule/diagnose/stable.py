@@ -9,7 +9,7 @@ from .outputs import BINARY, CLASSES, CLIPPED, REFUSALS, _both, _dropped, _fits,
 from .pasted import pasted
 from .setup import Change, Setup
 
-__all__ = ["on_logits"]
+__all__ = ["on_logits", "without_last"]
 
 
 def on_logits(setup: Setup) -> tuple[Change, ...]:
@@ -31,3 +31,9 @@ def _changes(setup: Setup) -> Iterator[Change]:
     change = pasted(*_loss(CLIPPED[loss]))
     if _fits(change, setup):
         yield change
+
+
+def without_last(setup: Setup) -> tuple[Change, ...]:
+    """The network without the transfer function behind its output."""
+    found = [pasted(*edit) for edit in _dropped(setup)][:1]
+    return tuple(change for change in found if _fits(change, setup))

@@ -37,8 +37,8 @@ def _product(factors: Sequence[Factor]) -> Iterator[str]:
     for k, group in enumerate(words.folded(factors)):
         shown.append(("× " if k else "") + _factor(group))
     yield from _joined(shown, "   ", "     ")
-    for factor in words.lost(factors):
-        yield from _wrap(f"{clean(factor.name)}: {words.blamed(factor)}", "   ", "     ")
+    for names, said in words.blames(factors):
+        yield from _wrap(f"{names}: {said}", "   ", "     ")
 
 
 def _factor(group: Sequence[Factor]) -> str:
@@ -85,7 +85,7 @@ def _curves(curves: Sequence[Curve]) -> Iterator[str]:
         return
     log = words.steep(shown)
     span = (min(values) if log else min(0.0, *values), max(values))
-    names = [_fit(curve.name, 20) for curve in shown]
+    names = [_fit(name, 20) for name in words.names(shown)]
     wide = max(map(letters, names))
     for name, curve in zip(names, shown, strict=True):
         line = spark(curve.loss, 28, span=span, log=log)
@@ -108,10 +108,11 @@ def _run(report: Report) -> list[str]:
 def _tried(report: Report) -> list[str]:
     if not report.tried:
         return []
-    shown = [(_fit(name, 50), score) for name, score in report.tried[:TRIED]]
-    wide = max(letters(name) for name, _ in shown)
+    shown = [(_fit(score, 24), name) for name, score in report.tried[:TRIED]]
+    wide = max(letters(score) for score, _ in shown)
     lines = ["Tried, at the same seed, order and budget:"]
-    lines += [f"  {_left(name, wide)}  {_fit(score, 24)}" for name, score in shown]
+    for score, name in shown:
+        lines += _wrap(name, f"  {_left(score, wide)}  ", " " * (wide + 4))
     more = len(report.tried) - len(shown)
     return [*lines, f"  and {more} more"] if more > 0 else lines
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
 from ..errors import ChainruleError
 from ..train.progress import Silent
 from .setup import Change, Outcome, Setup, judged, run
+from .show import Show
 
 __all__ = ["Trials", "residual"]
 
@@ -29,13 +30,13 @@ def residual(outcome: Outcome | None) -> float:
 
 
 class Stop(Silent):
-    """A reporter that ends its run when it is told to, as a second Ctrl-C would."""
+    """A reporter that ends its run when it is told to, or is late, as a second Ctrl-C would."""
 
-    def __init__(self, told: threading.Event) -> None:
-        self.told = told
+    def __init__(self, told: threading.Event, until: float) -> None:
+        self.told, self.until = told, until
 
     def step(self, epoch: int, steps: int) -> None:
-        if self.told.is_set():
+        if self.told.is_set() or time.monotonic() > self.until:
             raise KeyboardInterrupt
 
     def epochs(self, first: int, losses: Sequence[float]) -> None:
@@ -43,58 +44,96 @@ class Stop(Silent):
 
 
 class Trials:
-    """Runs changes of one setup, each once, and keeps what came of them."""
+    """Runs changes of one setup, each once, and keeps what came of them.
 
-    def __init__(self, setup: Setup, times: float, show: Any, base: Outcome) -> None:
-        self.setup, self.base, self.show = setup, base, show
+    After Ctrl-C, or at the end of the time, nothing more is run: `stopped` says why, and what is
+    asked for is answered from what is there.
+    """
+
+    def __init__(
+        self, setup: Setup, times: float, show: Show, until: float = float("inf"),
+        threads: int | None = None,
+    ) -> None:  # fmt: skip
+        self.setup, self.show, self.until, self.threads = setup, show, until, threads
+        self.base: Outcome | None = None  # the run as it is, when it is over
         self.left = max(times * setup.work, SMALL)
         self.done: dict[str, tuple[Change, Outcome]] = {}
         self.refused: list[str] = []  # what the budget had no room for
         self.runs = 0
+        self.stopped = ""
         self._held: dict[str, float] = {}
 
     def attempt(self, changes: Iterable[Change]) -> list[tuple[Change, Outcome]]:
         """The outcomes of changes, those that the budget has room for, in their order."""
-        changes = list(dict.fromkeys(changes))
+        changes = list({change.name: change for change in changes}.values())
         fresh: list[tuple[Change, Setup]] = []
         for change in changes:
-            if change.name in self.done or change.name in self.refused:
+            if change.name in self.done or change.name in self.refused or self.stopped:
                 continue
             setup = self._applied(change)
-            if setup is None or setup.work > self.left:
+            if setup is None:
+                continue
+            if setup.work > self.left:
                 self.refused.append(change.name)
-            else:
-                self.left -= setup.work
-                fresh.append((change, setup))
-        for (change, _), outcome in zip(fresh, self._run([s for _, s in fresh]), strict=True):
+                continue
+            self.left -= setup.work
+            fresh.append((change, setup))
+        for (change, _), outcome in zip(fresh, self._run(fresh), strict=False):
             self.done[change.name] = (change, outcome)
         return [self.done[c.name] for c in changes if c.name in self.done]
 
     def _applied(self, change: Change) -> Setup | None:
         try:
             return change.apply(self.setup)
-        except (ChainruleError, ValueError, TypeError, IndexError):
+        except (ChainruleError, ValueError, TypeError, IndexError, AttributeError):
             return None  # it does not fit this network
 
-    def _run(self, setups: list[Setup]) -> list[Outcome]:
-        self.runs += len(setups)
-        at_once = min(len(setups), cores())
-        if at_once < 2 or sum(s.work for s in setups) < APART:
-            return [self._one(setup, None) for setup in setups]
+    def _run(self, fresh: list[tuple[Change, Setup]]) -> list[Outcome]:
+        """The outcomes, of the first few where it was stopped."""
+        outcomes: list[Outcome] = []
         told = threading.Event()
-        with ThreadPoolExecutor(at_once) as pool:
-            waiting = [pool.submit(self._one, setup, told) for setup in setups]
-            try:
-                return [future.result() for future in waiting]
-            except KeyboardInterrupt:
-                told.set()
-                raise
+        at_once = min(len(fresh), cores())
+        try:
+            if at_once < 2 or sum(setup.work for _, setup in fresh) < APART:
+                for change, setup in fresh:
+                    outcomes.append(self._one(change, setup, told, self.threads))
+                return outcomes
+            with ThreadPoolExecutor(at_once) as pool:
+                waiting = [pool.submit(self._one, c, s, told, 1) for c, s in fresh]
+                try:
+                    for future in waiting:
+                        outcomes.append(future.result())
+                except BaseException:
+                    told.set()
+                    raise
+        except KeyboardInterrupt:
+            self.stop()
+        return outcomes
 
-    def _one(self, setup: Setup, told: threading.Event | None) -> Outcome:
-        outcome = run(setup, show=Stop(told) if told else None, threads=1 if told else None)
+    def outcome_of(self, change: Change) -> Outcome | None:
+        """The outcome of one change, whatever the budget says; None where it does not fit."""
+        setup = None if self.stopped else self._applied(change)
+        found = self._run([(change, setup)]) if setup is not None else []
+        return found[0] if found else None
+
+    def watcher(self) -> Silent:
+        """What ends a run that is late."""
+        return Stop(threading.Event(), self.until)
+
+    def stop(self) -> None:
+        """Run nothing more."""
+        late = time.monotonic() > self.until
+        self.stopped = "the time was over" if late else "it was interrupted"
+
+    def _one(
+        self, change: Change, setup: Setup, told: threading.Event, threads: int | None
+    ) -> Outcome:
+        self.show.begin(change.name)
+        outcome = run(setup, change.name, show=Stop(told, self.until), threads=threads)
         if outcome.interrupted:
             raise KeyboardInterrupt
-        self.show.ran(outcome)
+        self.runs += 1
+        self.show.ran(change.name, outcome.score)
         return outcome
 
     def best(self) -> tuple[Change, Outcome] | None:
@@ -114,19 +153,19 @@ class Trials:
 
     def _apart(self, change: Change | None) -> float:
         setup = self.setup if change is None else self._applied(change)
-        if setup is None or not separable(setup):
+        if setup is None or self.stopped or not separable(setup):
             return float("nan")
         order = np.random.default_rng([setup.seed, 4]).permutation(setup.rows)
         seen, unseen = np.sort(order[setup.rows // 4 :]), np.sort(order[: setup.rows // 4])
         X, y = np.asarray(setup.X), np.asarray(setup.y)
-        self.runs += 1
-        outcome = run(setup.changed(X=X[seen], y=y[seen]))
-        if outcome.interrupted:
-            raise KeyboardInterrupt
-        if outcome.score.error:
+        name = f"{change.name if change is not None else 'as it is'}, on three quarters of the rows"
+        part = Change(name, "", lambda s: s)
+        found = self._run([(part, setup.changed(X=X[seen], y=y[seen]))])
+        if not found:
+            return float("nan")
+        if found[0].score.error:
             return -1.0
-        self.show.ran(outcome)
-        skill = judged(setup.changed(X=X[unseen], y=y[unseen]), outcome.model).skill
+        skill = judged(setup.changed(X=X[unseen], y=y[unseen]), found[0].model).skill
         return max(-1.0, skill)
 
 

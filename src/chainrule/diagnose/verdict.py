@@ -29,6 +29,7 @@ __all__ = ["Verdict", "judge"]
 SOUND = 0.1
 # A fault costs at least a tenth of all there is to learn; less is choice of settings.
 MARGIN = 0.1
+MOST = 0.25  # of what the run left: three quarters of the fault are gone
 AIM = 0.03  # of what is left, at which no better remedy is looked for
 FAR = 0.8  # of the skill that the same number of steps could have brought: nearly there
 
@@ -39,6 +40,7 @@ class Verdict:
 
     findings: list[Finding]
     reason: str
+    change: Change | None = None  # the remedy of the first
 
 
 @dataclass(eq=False)
@@ -64,22 +66,18 @@ def judge(story: Story, static: Sequence[Suspect], trials: Trials) -> Verdict:
         case = _Case(suspects[0])  # no change of the network could make up for it
         return Verdict([_finding(case, story, trials)], _no_remedy(story))
     cases = _examined(suspects, trials)
-    if not _recovered(cases):
+    if not _recovered(cases, trials):
         cases += _second_changes(cases, story, trials)
-    if not _recovered(cases):
+    if not _recovered(cases, trials):
         cases += _generic(story, trials, suspects)
     return _decided(story, cases, trials)
 
 
 def _signs(story: Story) -> list[Suspect]:
     """What the run itself shows; a run that could not even begin shows nothing."""
-    if story.outcome.score.error and not _diverged(story.outcome):
+    if story.outcome.score.error and not story.diverged:
         return []
     return signs(story)
-
-
-def _diverged(outcome: Outcome) -> bool:
-    return "training diverged" in outcome.score.error
 
 
 def _merged(static: Sequence[Suspect], dynamic: Sequence[Suspect]) -> list[Suspect]:
@@ -100,9 +98,8 @@ def _examined(suspects: Sequence[Suspect], trials: Trials) -> list[_Case]:
     """Each suspect's changes run, until one recovers the run."""
     cases: list[_Case] = []
     for suspect in suspects:
-        case = _best(suspect, trials)
-        cases.append(case)
-        if case.left <= SOUND:
+        cases.append(_best(suspect, trials))
+        if _recovered(cases[-1:], trials):
             break
     return cases
 
@@ -127,8 +124,12 @@ def _groups(suspect: Suspect) -> Iterator[tuple[Change, ...]]:
             yield (change,)
 
 
-def _recovered(cases: Sequence[_Case]) -> bool:
-    return any(case.left <= SOUND for case in cases)
+def _recovered(cases: Sequence[_Case], trials: Trials) -> bool:
+    """Whether one of them leaves little to learn, or little of what the run left."""
+    enough = max(SOUND, MOST * residual(trials.base))
+    return any(
+        case.left <= (SOUND if case.suspect.problem in WEAK else enough) for case in cases
+    )
 
 
 def _second_changes(cases: Sequence[_Case], story: Story, trials: Trials) -> list[_Case]:
@@ -159,7 +160,7 @@ ORDER_OF = {problem: k for k, problem in enumerate(ORDER)}
 def _generic(story: Story, trials: Trials, suspects: Sequence[Suspect]) -> list[_Case]:
     """What helps many runs, tried where no signature led to what helps this one."""
     setup, found = story.setup, list[_Case]()
-    if story.outcome.score.error and not _diverged(story.outcome):
+    if story.outcome.score.error and not story.diverged:
         return []
     signed = {s.problem: s for s in suspects}
     tries: list[tuple[str, Change | None]] = [
@@ -315,9 +316,9 @@ def _sick(story: Story, real: list[_Case], trials: Trials) -> Verdict:
     cause = _improved(cause, story, trials)
     findings = [_finding(cause, story, trials)]
     names = {cause.suspect.problem}
-    if not story.outcome.score.error or _diverged(story.outcome):
-        for suspect in consequences(story):
-            if suspect.problem not in names and ORDER_OF[suspect.problem] != 0:
+    if not story.outcome.score.error or story.diverged:
+        for suspect in consequences(story, cause.suspect.problem):
+            if suspect.problem not in names:
                 names.add(suspect.problem)
                 findings.append(_finding(_Case(suspect), story, trials))
     word = "is" if len(findings) == 1 else "comes first"
@@ -325,6 +326,7 @@ def _sick(story: Story, real: list[_Case], trials: Trials) -> Verdict:
         findings,
         f"{cause.suspect.problem} {word} the cause: with {cause.change.name if cause.change else ''}"
         f" the run goes from {story.outcome.score} to {cause.outcome.score if cause.outcome else ''}.",
+        cause.change,
     )
 
 

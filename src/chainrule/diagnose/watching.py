@@ -10,14 +10,14 @@ import copy
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..circuit import no_grad
-from ..errors import ChainruleError
+from ..errors import ChainruleError, GradientError
 from ..ops import constant
 from ..train.inputs import features, targets
 from ..train.run import Plan, Run
@@ -65,6 +65,11 @@ class Story:
     setup: Setup
     outcome: Outcome
     kept: list[tuple[int, Mapping[str, Array]]]  # (steps done, all values), the start first
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the run began, and left the finite numbers."""
+        return isinstance(self.outcome.refusal, GradientError)
 
     @cached_property
     def start(self) -> Reading:
@@ -138,9 +143,7 @@ def watched(setup: Setup, show: Any = None, threads: int | None = None) -> Story
     outcome = run(setup, "as it is", callbacks=[keeper], show=show, threads=threads)
     if outcome.score.error and outcome.model is not None:
         keeper.kept.append((-1, _values(outcome.model)))
-        outcome = Outcome(
-            outcome.score, Curve("as it is", tuple(keeper.losses)), outcome.model, outcome.history
-        )
+        outcome = replace(outcome, curve=Curve("as it is", tuple(keeper.losses)))
     elif outcome.model is not None and outcome.history is not None:
         steps = outcome.history.steps
         if not keeper.kept or keeper.kept[-1][0] != steps or setup.epochs not in keeper.wanted:

@@ -13,10 +13,12 @@ from ..plot.scale import short
 from .finding import Curve, Factor, Proof, Report, Score, Where
 
 __all__ = [
-    "blamed", "carried", "counted", "decades", "figure", "folded", "headline", "known", "log_of",
-    "lost", "percent", "place", "power", "said", "scored", "steep", "verdict", "verified",
+    "blamed", "blames", "carried", "counted", "decades", "figure", "folded", "headline", "known",
+    "log_of", "lost", "names", "percent", "place", "power", "said", "scored", "steep", "verdict",
+    "verified",
 ]  # fmt: skip
 
+SEVERAL, NAMES = 3, 6  # factors that are spoken of together, and how many of them by name
 FACTORS = 14  # of a product that are written out
 STEEP = 30.0  # between a curve's ends, from which on equal factors are shown as equal heights
 
@@ -185,6 +187,23 @@ def lost(factors: Sequence[Factor], most: int = 4) -> list[Factor]:
     return sorted((f for f in factors if f.share > 0), key=lambda f: -f.share)[:most]
 
 
+def blames(factors: Sequence[Factor]) -> list[tuple[str, str]]:
+    """The names of the factors that did it, and what they did: together, where it was several.
+
+    >>> made = [Factor(f"tanh′{k}", 0.1, "slope", "0", 0.2, guilty=True) for k in (3, 2, 1)]
+    >>> blames(made)
+    [('tanh′3, tanh′2, tanh′1', 'lost 3 decades, 60 % of all that was lost')]
+    """
+    named = lost(factors)
+    guilty = [f for f in factors if f.guilty and f.kind != "delta" and 0 < f.value < 1]
+    if len(guilty) < SEVERAL or not all(f in guilty for f in named):
+        return [(f.name, blamed(f)) for f in named]
+    share = min(1.0, sum(f.share for f in guilty))
+    whole = Factor("", 10.0 ** log_of(guilty), "slope", "", share)
+    more = f" and {len(guilty) - NAMES} more" if len(guilty) > NAMES else ""
+    return [(", ".join(f.name for f in guilty[:NAMES]) + more, blamed(whole))]
+
+
 def verified(proof: Proof | None) -> str:
     """What the run with the remedy showed.
 
@@ -197,6 +216,16 @@ def verified(proof: Proof | None) -> str:
         return f"Tried, did not help: {proof.after} with it, {proof.before} without."
     more = "" if proof.reached else "; another change went further"
     return f"Verified: {proof} (same seed, order and budget){more}"
+
+
+def names(curves: Sequence[Curve]) -> list[str]:
+    """The curves' names; two without names are before and after.
+
+    >>> names([Curve("as it is", ()), Curve("", ())])
+    ['as it is', 'after']
+    """
+    usual = ("before", "after") if len(curves) == 2 else ("loss",) * len(curves)
+    return [curve.name or name for curve, name in zip(curves, usual, strict=True)]
 
 
 def steep(curves: Iterable[Curve]) -> bool:

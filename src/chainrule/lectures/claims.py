@@ -11,6 +11,7 @@ from .. import nn, plot
 from ..compare import Combination
 from ..compare.page import body
 from ..compare.presets import Replay, replay
+from ..diagnose.words import percent
 from ..page import escape
 from ..plot.scale import short
 from .curves import PIECES, maxout_unit, reading
@@ -122,7 +123,7 @@ def worth_it() -> Exhibit:
     ]
     found = on_iris(combinations=nets, seeds=4)
     rows = tuple(
-        (place.label, str(place.parameters), f"{place.score.mean:.1%}") for place in found.ranking
+        (place.label, str(place.parameters), percent(place.score.mean)) for place in found.ranking
     )
     return Exhibit(
         "As many units, or as many parameters, on iris",

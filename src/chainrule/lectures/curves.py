@@ -12,6 +12,7 @@ import numpy as np
 import chainrule as cr
 
 from .. import plot
+from ..diagnose.words import percent
 from ..plot.chart import Dots
 from ..plot.scale import short
 from .circuits import edges_of
@@ -84,9 +85,7 @@ def three_points(names: Iterable[str] = tuple(FUNCTIONS)) -> Exhibit:
         for k, x in enumerate(FAR.tolist()):
             share = abs(float(at.local[k])) / largest
             figures = (x, at.out[k], at.local[k], at.back[k])
-            rows.append(
-                (name, *(short(v, 6) for v in figures), f"{short(100 * share, 2)} %", _said(share))
-            )
+            rows.append((name, *(short(v, 6) for v in figures), percent(share), _said(share)))
         charts.append(_drawn(name, curve, at))
     return Exhibit(
         "x = −10, 0 and 10 through each transfer function",
@@ -94,8 +93,8 @@ def three_points(names: Iterable[str] = tuple(FUNCTIONS)) -> Exhibit:
             "Each is run forward and backward with an upstream gradient of 1; the local derivative"
             " f′(x) is read off the edge that the gradient comes back on, and compared with the"
             " largest that the function has between −12 and 12.",
-            f"Little is {LITTLE:.0%} of that or less. σ, tanh and the left side of ELU level off:"
-            " the further out, the less they pass, and that is called saturation. Leaky ReLU"
+            f"Little is {percent(LITTLE)} of that or less. σ, tanh and the left side of ELU level"
+            " off: the further out, the less they pass, and that is called saturation. Leaky ReLU"
             " passes the same hundredth however far out; ReLU nothing, at its kink x = 0 neither.",
             *([MAXOUT] if "maxout" in names else []),
         ),

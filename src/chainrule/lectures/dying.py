@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,7 @@ import chainrule as cr
 
 from .. import nn, plot
 from ..data import load_dataset
+from ..diagnose.words import percent
 from ..nn import losses
 from ..plot.scale import short
 from .exhibit import Exhibit
@@ -68,7 +69,7 @@ def unlucky() -> Exhibit:
     """How often a unit is dead before the first step."""
     biases = (0.0, -1.0)
     rows = tuple(
-        (name, *(f"{dead_at_start(x, bias):.1%}" for bias in biases))
+        (name, *(percent(dead_at_start(x, bias)) for bias in biases))
         for name, x in starts().items()
     )
     return Exhibit(
@@ -187,8 +188,8 @@ def too_high() -> Exhibit:
             f" {int(np.sum(after.net[:, k] > 0))}. Every δ of the unit is 0 from then on, so its"
             " weights never move again.",
             f"With leaky ReLU from the same start at the same rate, {int(leaky[-1].asleep.sum())}"
-            f" units have a net of at most 0 on every row at step {STEPS}, but"
-            f" {_reached(leaky[-1])} of them get a gradient: they are linear, not dead.",
+            f" units have a net of at most 0 on every row at step {STEPS}, and"
+            f" {_reached(leaky[-1])} of them get a gradient all the same, a small one.",
         ),
         (
             f"unit {k}", "least net", "median", "greatest", "rows with net > 0",
@@ -220,14 +221,14 @@ def _nets(before: Moment, after: Moment, unit: int, step: int) -> tuple[plot.Cha
     """The unit's nets on all rows before and after a step, on one axis that holds 0."""
     nets = {"before": before.net[:, unit], "after": after.net[:, unit]}
     every = np.concatenate([*nets.values(), [0.0]])
-    axis = plot.histogram(every).x
-    made = (
-        plot.histogram(
-            net, title=f"Net of unit {unit} {when} step {step}", x_label="net", at={"0": 0.0}
+    edges = np.linspace(every.min(), max(every.max(), 0.1), 31)
+    return tuple(
+        plot.bars(
+            edges, np.histogram(net, edges)[0], title=f"Net of unit {unit} {when} step {step}",
+            x_label="net", zones=[("f′ = 0", edges[0], 0.0)],
         )
         for when, net in nets.items()
-    )
-    return tuple(replace(chart, x=axis) for chart in made)
+    )  # fmt: skip
 
 
 def _asleep(relu: list[Moment], leaky: list[Moment]) -> plot.Chart:

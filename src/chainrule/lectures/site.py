@@ -44,7 +44,7 @@ EXPERIMENTS: dict[str, Callable[[], list[Exhibit]]] = {
     ],
     "S29": lambda: [claims.functions_on_iris(), claims.claim("relu-6x")],
     "S30": lambda: [claims.maxout_doubles(), claims.worth_it()],
-    "S31": lambda: [practice.exhibit()],
+    "S31": practice.exhibits,
 }
 OUTPUT = {"S10": "E_total", "S25": "E"}
 SHOWN = 60  # figures of one check that a page lists

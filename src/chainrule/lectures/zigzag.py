@@ -14,6 +14,7 @@ import numpy as np
 import chainrule as cr
 
 from .. import plot
+from ..diagnose.words import percent
 from ..plot.chart import Dots
 from ..plot.scale import Scale, short
 from .exhibit import Exhibit
@@ -105,8 +106,8 @@ def zig_zag() -> Exhibit:
     for name, of in walks().items():
         one, cosines, fastest = of[SHOWN_RATE], of[SHOWN_RATE].cosines, best(of)
         rows.append((
-            f"inputs {name}", f"{one.one_sign:.0%}", f"{np.mean(abs(cosines)):.2f}",
-            f"{np.mean(cosines < -0.7):.0%}", _steps(one),
+            f"inputs {name}", percent(one.one_sign), f"{np.mean(abs(cosines)):.2f}",
+            percent(float(np.mean(cosines < -0.7))), _steps(one),
             f"{_steps(fastest)} at rate {fastest.rate:g}",
         ))  # fmt: skip
     charts = [_path(name, of[SHOWN_RATE]) for name, of in walks().items()]
@@ -150,7 +151,7 @@ def _steps(one: Walk) -> str:
 
 
 def _saved(before: float, after: float) -> str:
-    return f"{1 - after / before:.0%}" if math.isfinite(before) else "all that it never gets to"
+    return percent(1 - after / before) if math.isfinite(before) else "all that it never gets to"
 
 
 def _pair(w: Array) -> str:
@@ -172,7 +173,7 @@ def _path(name: str, one: Walk) -> plot.Chart:
         y=_wide(chart.y, way[:, 1], ends[:, 1]),
         description=(
             f"{chart.title}: {ROWS} steps from {_pair(START)} to {_pair(way[-1])}; the optimum is"
-            f" {_pair(WANTED)}. {one.one_sign:.0%} of these steps move both weights the same way."
+            f" {_pair(WANTED)}. {percent(one.one_sign)} of these steps move both weights one way."
         ),
     )
 

@@ -63,7 +63,8 @@ def _inches(chart: Chart) -> tuple[float, float]:
 def _paint(chart: Chart, axes: Any) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.set_title(_safe(chart.title), loc="left", fontweight="bold", fontsize=10)
+    pad = 16 if chart.at or chart.zones else 6  # their words stand between title and plane
+    axes.set_title(_safe(chart.title), loc="left", fontweight="bold", fontsize=10, pad=pad)
     axes.set_xlabel(_safe("\n".join([chart.x_label, *chart.notes]).strip()))
     axes.set_ylabel(_safe(chart.y_label))
     if chart.marks and isinstance(chart.marks[0], Cells):

@@ -212,7 +212,7 @@ def _zones(frame: _Frame) -> str:
         word = _cut(word)
         half = _width(word) / 2
         middle = min(max((left + right) / 2, frame.left + half), frame.right - half)
-        if True:
+        if middle - half >= end:
             parts.append(_text("q mid", middle, frame.top - 5, word))
             end = middle + half + 6
     return "".join(parts)
