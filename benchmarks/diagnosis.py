@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +29,8 @@ import common
 
 if __name__ == "__main__":  # before NumPy is imported: small products gain nothing by more
     os.environ.update(common.with_threads(1))
+    CACHE = tempfile.TemporaryDirectory()  # nothing is compiled yet: the same for every run
+    os.environ["CHAINRULE_CACHE_DIR"] = CACHE.name
 
 import numpy as np
 

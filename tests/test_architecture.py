@@ -46,6 +46,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "lectures": {
         "diagnose",
+        "plot",
         "compare",
         "runs",
         "derive",

@@ -232,6 +232,15 @@ def test_units_that_are_found_stay_twins_when_trained_and_others_do_not(seed, tr
     assert [s.where.units for s in found] == ([tuple(range(2 * pairs))] if 2 * pairs >= 3 else [])
 
 
+def test_a_wide_layer_of_zeros_is_read_without_comparing_all_with_all():
+    wide = nn.Sequential(
+        nn.Linear(2, 3000, init="zeros"), nn.Tanh(), nn.Linear(3000, 1, init="zeros")
+    )
+    (suspect,) = twin_suspects(setup_of(wide))
+    assert len(suspect.where.units) == 3000
+    assert suspect.evidence.quantities["rank of ∂L/∂W"] == 0
+
+
 def test_static_suspects_are_in_order_with_notes_last():
     rectified = nn.Sequential(*chain(units=3), nn.ReLU())
     suspects = static_suspects(

@@ -287,6 +287,8 @@ FAULTS = {
     "signs under probabilities": (chain(1, nn.Sigmoid()), "binary_cross_entropy", 2 * YES - 1),
     "classes as one question": (chain(1), "logistic", LABELS),
     "labels held against rows": (chain(3), "mean_squared_error", LABELS),
+    "rows too narrow": (chain(2), "softmax_cross_entropy", ONE_HOT),
+    "numbers too many": (chain(3), "mean_squared_error", NUMBERS),
     "numbers under logistic": (chain(1), "logistic", NUMBERS),
     "n × n": (chain(1), lambda p, y: ((p - y) ** 2).mean(), NUMBERS[:, 0]),
     "nested": (nn.Sequential(nn.Linear(2, 8, seed=1), nn.Sequential(nn.Linear(8, 3, seed=2),

@@ -99,6 +99,8 @@ def _edits(setup: Setup, pair: Pair) -> Iterator[Edit]:
     form = pair.targets.form
     if pair.stretched:
         yield "y as a column", "y = y.reshape(-1, 1)"
+    if isinstance(pair.refusal, ShapeError) and form != "labels":
+        yield from widened(setup, pair.y[:1].size)
     if form == "numbers":
         yield from _for_numbers(setup, pair)
         return

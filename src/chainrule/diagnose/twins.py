@@ -77,11 +77,13 @@ def _twins(values: Array, gradients: Array) -> tuple[int, ...]:
     number = np.array([known.setdefault((v + 0.0).tobytes(), len(known)) for v in values])
     most = float(np.abs(gradients).max(initial=0.0))
     step = ALIKE * most if most > 0 and np.isfinite(most) else 1.0
-    found: list[int] = []
+    weigh = np.random.default_rng(1).normal(size=gradients.shape[1])
+    found: set[int] = set()
     for k in np.flatnonzero(np.bincount(number) > 1):
         alike = np.flatnonzero(number == k)
-        apart = np.abs(gradients[alike][:, None] - gradients[alike][None]).max(-1) <= step
-        found += [int(unit) for unit, row in zip(alike, apart, strict=True) if row.sum() > 1]
+        alike = alike[np.argsort(gradients[alike] @ weigh, kind="stable")]  # twins come together
+        apart = np.abs(np.diff(gradients[alike], axis=0)).max(1) <= step
+        found |= {int(unit) for unit in (*alike[:-1][apart], *alike[1:][apart])}
     return tuple(sorted(found))
 
 
