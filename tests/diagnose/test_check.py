@@ -184,8 +184,10 @@ def test_twins_are_found_and_drawn_anew(name: str):
     (suspect,) = twin_suspects(setup)
     assert suspect.problem == "symmetric_init"
     assert suspect.where.layer == "0"
+    before = setup.model.state_dict()
     after = suspect.changes[0].apply(setup)
     assert twin_suspects(after) == []
+    assert all(np.array_equal(before[k], v) for k, v in setup.model.state_dict().items())
     model = copy.deepcopy(setup.model)
     exec(suspect.changes[0].code, {"np": np, "nn": nn, "model": model})
     own = model.state_dict()

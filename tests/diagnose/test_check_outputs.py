@@ -346,6 +346,7 @@ def demand_real(setup: Setup, changes: tuple[Change, ...]) -> None:
         scope = {**names, "np": np, "cr": cr, "nn": nn, "optim": optim, "losses": losses}
         exec(change.code, scope)
         same(after.model.state_dict(), scope["model"].state_dict())
+        assert not {*after.model.parameters()} & {*setup.model.parameters()}
         assert output_suspects(after) == []
         mine, theirs = run(after), run(setup.changed(**{k: scope[k] for k in names}))
         assert mine.curve.loss == theirs.curve.loss

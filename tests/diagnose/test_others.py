@@ -133,7 +133,7 @@ def test_lbfgs_is_run_again() -> None:
     assert isinstance(found.optimizer, optim.LBFGS)
     assert found.batch_size is None
     assert run(found).loss[-1] == pytest.approx(mlp.loss_, abs=1e-9)
-    assert_same_weights(found.model, mlp, atol=1e-7)
+    assert_same_weights(found.model, mlp)
 
 
 @pytest.mark.parametrize("shown", ["classifier", "regressor", "everything"])
@@ -327,6 +327,27 @@ def test_columns_that_are_no_numbers_are_named() -> None:
     ):
         with pytest.raises(DataError, match=words):
             adopted(model, X, [0.0, 1.0], "squared_error")
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "words"),
+    [
+        (None, [1.0], "X is of type NoneType; give an array of shape"),
+        ({"a": [1.0]}, [1.0], "X is of type dict"),
+        ([1.0, 2.0], [1.0, 2.0], r"X has shape \(2,\); give an array of shape \(rows, columns\)"),
+        (np.zeros((0, 1)), [], r"X has shape \(0, 1\); give at least one row"),
+        ([[1.0], [2.0]], [1.0], "X has 2 rows, y has 1 rows; give one target for each row"),
+        ([[1.0]], None, "y is of type NoneType; give an array with one target a row"),
+        ([[1.0], [2.0]], [[1.0], [2.0, 3.0]], "y is ragged"),
+        ([[1.0]], [["a", "b"]], "y holds text in 2 columns"),
+        ([[1.0]], [1j], "y holds 1j at row 0"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_one_line(X: Any, y: Any, words: str) -> None:
+    model = nn.Sequential(nn.Linear(1, 1), seed=0)
+    with pytest.raises(DataError, match=words) as caught:
+        adopted(model, X, y, "squared_error")
+    assert "\n" not in str(caught.value)
 
 
 def test_sparse_rows_are_made_dense() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import click
@@ -11,7 +11,7 @@ import click
 from ..errors import ChainruleError, DataError, listed, quoted
 from ..runs.config import Rule, Settings, rules
 
-__all__ = ["Grouped", "settings_flags"]
+__all__ = ["Grouped", "Setting", "settings_flags"]
 
 HEADINGS = {
     "Data": ("target", "task", "missing", "categories", "categorical", "drop", "stream"),
@@ -36,7 +36,8 @@ class Grouped(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the headings in their order, and the flags under each as they stand there."""
-        left = {param.name or "": param for param in self.get_params(ctx)}
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        left = {param.name or "": param for param in options}
         for heading, names in HEADINGS.items():
             shown = [left.pop(name) for name in names if name in left]
             self._section(ctx, formatter, heading, shown)
@@ -51,10 +52,12 @@ class Grouped(click.Command):
                 formatter.write_dl(records)
 
 
-def settings_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+def settings_flags(
+    command: Callable[..., Any], without: Collection[str] = ()
+) -> Callable[..., Any]:
     """An option for each setting; what is not given on the command line is None."""
     for name, rule in reversed(rules().items()):
-        if name != "data":
+        if name != "data" and name not in without:
             command = _flag(name, rule)(command)
     return command
 
@@ -66,7 +69,7 @@ def _flag(name: str, rule: Rule) -> Callable[[Callable[..., Any]], Callable[...,
     return click.option(
         flag,
         name,
-        type=_Setting(name, rule),
+        type=Setting(name, rule),
         multiple=rule.many,
         metavar=METAVARS.get(name) or {int: "N", float: "X", str: "NAME"}[rule.kind],
         help=rule.meaning + _default(name),
@@ -80,7 +83,7 @@ def _default(name: str) -> str:
     return f"  [default: {default:g}]" if isinstance(default, float) else f"  [default: {default}]"
 
 
-class _Setting(click.ParamType):  # type: ignore[type-arg]
+class Setting(click.ParamType):  # type: ignore[type-arg]
     """One value of a setting, by the rule that files and Python follow too."""
 
     def __init__(self, name: str, rule: Rule) -> None:

@@ -23,6 +23,7 @@ COMMANDS = {
     "derive": "Derive a gate's, a loss's or a formula's derivative, a rule a line.",
     "lectures": "Compute the lectures' systems and compare them with their figures.",
     "train": "Train a network on a bundled dataset or a file.",
+    "diagnose": "Say what is wrong with a training run, and prove what repairs it.",
     "predict": "Apply a trained network to the rows of a table.",
     "evaluate": "Score a trained network on rows whose answer is known.",
     "runs": "List the runs that are kept in a folder, and compare them.",
@@ -120,6 +121,7 @@ _PLAIN = str.maketrans(
         "ᵀ": "^T",
     }
     | dict(zip("▁▂▃▄▅▆▇█", "_.-:=+*#", strict=True))
+    | {"◄": "<-", **dict.fromkeys("▏▎▍▌▋▊▉", "|")}
 )
 
 

@@ -10,29 +10,26 @@ from collections.abc import Callable, Iterator
 from ..errors import DataError
 
 
-def demand_place(path: str, force: bool, *, devices: bool = False) -> None:
+def demand_place(path: str, force: bool, *, devices: bool = False, by: str = "-o FILE") -> None:
     """Before any work: a run must not end without a place for its result.
 
-    An existing file needs `force`; a device or a pipe is a place only with `devices`. Raises
-    `DataError` with the repair, and `OSError` for a path that no file can have.
+    An existing file needs `force`; a device or a pipe is a place only with `devices`. `by` is the
+    flag that names another place. Raises `DataError` with the repair, and `OSError` for a path that
+    no file can have.
     """
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
-        raise DataError(
-            f"{path}: there is no folder '{folder}'; make it, or choose another -o FILE"
-        )
+        raise DataError(f"{path}: there is no folder '{folder}'; make it, or choose another {by}")
     if os.path.isdir(path):
-        raise DataError(f"{path}: is a folder; name a file with -o FILE")
+        raise DataError(f"{path}: is a folder; name a file with {by}")
     if is_special(path):
         if devices:
             return
-        raise DataError(f"{path}: is no regular file; choose another with -o FILE")
+        raise DataError(f"{path}: is no regular file; choose another with {by}")
     if os.path.exists(path) and not force:
-        raise DataError(
-            f"{path}: exists already; use --force to replace it, or -o FILE for another"
-        )
+        raise DataError(f"{path}: exists already; use --force to replace it, or {by} for another")
     if not os.access(folder, os.W_OK):
-        raise DataError(f"{path}: the folder cannot be written to; choose another with -o FILE")
+        raise DataError(f"{path}: the folder cannot be written to; choose another with {by}")
 
 
 def is_special(path: str) -> bool:

@@ -125,7 +125,7 @@ def _reported(setup: Setup, trials: Trials, starts: int, said: Sequence[str]) ->
         end=_moving(story.end.flows, story.last.layers) if begun else (),
         advice=tuple(said) + (_advice(setup, story, verdict.findings) if begun else ()),
         tried=tuple((name, o.score) for name, (_, o) in trials.done.items()),
-        facts=_facts(setup, trials),
+        facts=_facts(setup, trials) | (_losses(story) if begun else {}),
         starts=again,
         unfinished=trials.stopped,
         setup=setup,
@@ -161,6 +161,16 @@ def _facts(setup: Setup, trials: Trials) -> dict[str, Any]:
     }
 
 
+def _losses(story: Story) -> dict[str, Any]:
+    """The loss before the first step, beside that of answers that do not look at X."""
+    found = {"loss before the first step": story.start.loss}
+    found["loss of the best constant answer"] = story.constant_loss
+    units = story.start.output.flow.units if story.start.output else 1
+    if story.setup.task.kind in ("classes", "binary"):
+        found["ln K"] = math.log(max(2, units))
+    return found
+
+
 def _outputs(model: Any, X: Any) -> int:
     """How many outputs a row has; 1 where the network does not take X, which `fit` will say."""
     try:
@@ -174,6 +184,3 @@ def _positive(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise ValueError(f"{name} must be a number above 0, got {quoted(value)}")
     return float(value)
-
-
-

@@ -94,7 +94,7 @@ class Evidence:
     """What was measured: a sentence, the quantities by name, the product, a chart."""
 
     sentence: str
-    quantities: Mapping[str, Any] = field(default_factory=dict)
+    quantities: dict[str, Any] = field(default_factory=dict)
     product: tuple[Factor, ...] = ()
     chart: Any = None  # a `plot.Chart`, or None
 

@@ -152,9 +152,7 @@ def _part(
     value = float(np.sum(error.value))
     upstream = np.full(error.shape, share, error.value.dtype)[()]
     gradients = flow_back(error, upstream)
-    return _Part(
-        places, gradients, value, share, out.value, _broken(error, places, names, start)
-    )
+    return _Part(places, gradients, value, share, out.value, _broken(error, places, names, start))
 
 
 def _layers(out: Tensor, names: dict[Any, str]) -> list[_Place]:
@@ -251,7 +249,8 @@ def _layer(
     nets = [np.asarray(p.net.value) for _, p in several]
     units = nets[0].shape[-1]
     delta = _rms(_of(part, p.net) for part, p in several)
-    upstream = delta if place.out is None else _rms(_of(part, p.out) for part, p in several)
+    outs = [(part, p.net if p.out is None else p.out) for part, p in several]
+    upstream = _rms(_of(part, out) for part, out in outs)
     slopes = [_slope(p) for _, p in several]
     dead, dead_rows, saturated = _still(place, slopes, units)
     inputs = [np.asarray(p.product.inputs[0].value) for _, p in several]
@@ -369,9 +368,10 @@ def _worst(nets: list[Array]) -> tuple[int, int, float]:
 
 def _rms(arrays: Any) -> float:
     total, count = 0.0, 0
-    for a in arrays:
-        total += float(np.square(np.asarray(a, np.float64)).sum())
-        count += int(np.size(a))
+    with np.errstate(all="ignore"):
+        for a in arrays:
+            total += float(np.square(np.asarray(a, np.float64)).sum())
+            count += int(np.size(a))
     return math.sqrt(total / count) if count and total == total else math.nan
 
 

@@ -227,9 +227,9 @@ def _kept(node: Tensor, inputs: list[Head]) -> Head:
 def _monotone(node: Tensor, x: Head) -> Head:
     """f(low) to f(high), by the operation's own value; the other way round where it falls."""
     name, value = node.op.name, node.op.value
-    if name == "clip" and x.kind in ("softmax", "sigmoid"):
-        return replace(x, low=max(x.low, _end(value, x.low, node)), high=_end(value, x.high, node))
     ends = [_end(value, x.low, node), _end(value, x.high, node)]
+    if name == "clip" and x.kind in ("softmax", "sigmoid"):
+        return replace(x, low=ends[0], high=ends[1])
     low, high = ends[::-1] if name in FALLING else ends
     low = 0.0 if name == "sqrt" else low
     kind = x.kind if name == "negative" and x.kind in FREE else name

@@ -89,6 +89,10 @@ def adopted(
     if activations is not None and not isinstance(model, (str, PathLike, Mapping)):
         raise TypeError("activations= is for the weights of a file or a state dict; leave it out")
     found = _own(model, X, y, from_start, activations)
+    if len(found.y) != len(found.X):
+        raise DataError(
+            f"X has {len(found.X)} rows, y has {len(found.y)} rows; give one target for each row"
+        )
     return Adopted(
         found.model,
         found.X,

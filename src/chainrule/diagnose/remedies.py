@@ -23,8 +23,8 @@ __all__ = [
     "rate",
     "rates",
     "redrawn",
-    "steady",
     "standardised",
+    "steady",
     "swapped",
     "wider",
     "zero_bias",
@@ -99,7 +99,7 @@ def _round(x: float) -> float:
 
 
 def standardised(setup: Setup) -> Change | None:
-    """X less its columns' means, over their stds; None where it is so already or holds no numbers."""
+    """X less its columns' means, over their stds; None where it is so or holds no numbers."""
     X = np.asarray(setup.X)
     if X.dtype.kind not in "fiub" or not X.size or not np.isfinite(X).all():
         return None
@@ -127,7 +127,8 @@ def redrawn(setup: Setup, transfers: Mapping[str, str]) -> Change | None:
         "p = dict(model.named_parameters())\n"
         f"for k, (name, init) in enumerate({inits!r}.items()):\n"
         "    draw = nn.initializers.BY_NAME[init]\n"
-        f"    p[name].rebind(draw(np.random.default_rng([{setup.seed}, k]), p[name].shape[::-1]).T)\n"
+        f"    rng = np.random.default_rng([{setup.seed}, k])\n"
+        "    p[name].rebind(draw(rng, p[name].shape[::-1]).T)\n"
         '    bias = p.get(name.replace("weight", "bias"))\n'
         "    if bias is not None and bias is not p[name]:\n"
         "        bias.rebind(np.zeros(bias.shape))"
@@ -196,7 +197,8 @@ def wider(setup: Setup, factor: int = 4, least: int = 32) -> Change | None:
     for i, (k, a, b) in enumerate(zip(places, sizes[:-1], sizes[1:], strict=True)):
         steep = k + 1 < len(parts) and type(parts[k + 1]) in (layers.ReLU, layers.LeakyReLU)
         init = ', init="he_normal"' if steep else ""
-        lines.append(f"parts[{k}] = nn.Linear({a}, {b}, seed={setup.seed + i}, dtype={dtype}{init})")
+        seed = f"seed={setup.seed + i}"
+        lines.append(f"parts[{k}] = nn.Linear({a}, {b}, {seed}, dtype={dtype}{init})")
     return _rebuilt(f"{', '.join(str(s) for s in sizes[1:-1])} hidden units", "\n".join(lines))
 
 

@@ -54,7 +54,7 @@ class Spinner(Show):
 
 
 def reporter(progress: bool | None) -> Show:
-    """None: a moving line if stderr is a terminal, else nothing. True: else lines. False: nothing."""
+    """None: a moving line on a terminal, else nothing. True: else lines. False: nothing."""
     if progress is not None and not isinstance(progress, bool):
         raise ValueError(f"progress must be None, True or False, got {quoted(progress)}")
     if progress is False:

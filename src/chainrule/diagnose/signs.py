@@ -106,18 +106,19 @@ def saturated(story: Story) -> Iterator[Suspect]:
 def _saturation(story: Story, reading: Reading, layer: Layer, severity: str) -> Suspect:
     setup, flow = story.setup, layer.flow
     row, unit, net = layer.worst
-    bias = 0.0 if layer.bias is None else float(np.sqrt(np.square(layer.bias).mean()))
+    bias = 0.0 if layer.bias is None else _rms(layer.bias)
     sentence = (
-        f"In layer {flow.layer} {flow.saturated:.0%} of the (row, unit) pairs have a {flow.transfer}′"
-        f" of at most 4 % of its maximum (sample {row}, unit {unit}: net = {short(net, 3)}): the"
-        f" factor {flow.transfer}′ passes on {_shown(flow.slope)} of what arrives."
+        f"In layer {flow.layer} {flow.saturated:.0%} of the (row, unit) pairs have a"
+        f" {flow.transfer}′ of at most 4 % of its maximum (sample {row}, unit {unit}: net ="
+        f" {short(net, 3)}): the factor {flow.transfer}′ passes on {_shown(flow.slope)} of what"
+        " arrives."
     )
     quantities = {
         "saturated pairs": flow.saturated,
         f"RMS({flow.transfer}′ ⊙ upstream)/RMS(upstream)": flow.slope,
         "RMS net": layer.net_rms,
         "RMS of the inputs": layer.inputs_rms,
-        "RMS of W": float(np.sqrt(np.square(layer.weight).mean())),
+        "RMS of W": _rms(layer.weight),
         "RMS of the biases": bias,
     }
     return Suspect(
@@ -152,7 +153,8 @@ def _dead_layer(reading: Reading) -> Layer | None:
 def _death(story: Story, reading: Reading, layer: Layer, step: int | None, how: str) -> Suspect:
     setup, flow = story.setup, layer.flow
     biases = layer.bias if layer.bias is not None else np.zeros(flow.units)
-    of_dead = np.asarray(biases).reshape(-1)[list(flow.dead)] if np.size(biases) == flow.units else []
+    own = np.size(biases) == flow.units
+    of_dead = np.asarray(biases).reshape(-1)[list(flow.dead)] if own else np.zeros(0)
     since = "before the first step" if step == 0 else f"since step {step}" if step else "at the end"
     sentence = (
         f"{len(flow.dead)} of {flow.units} units of layer {flow.layer} have net ≤ 0 on every one of"
@@ -262,7 +264,8 @@ def too_high(story: Story) -> Iterator[Suspect]:
 
 def _of_steps(story: Story, diverged: bool) -> tuple[str, dict[str, Any]]:
     first, last = story.first, story.last
-    k = next((k for k, (a, b) in enumerate(zip(first.losses, first.after, strict=True)) if not b <= a), None)
+    pairs = enumerate(zip(first.losses, first.after, strict=True))
+    k = next((k for k, (before, after) in pairs if not after <= before), None)
     lr = getattr(story.setup.optimizer, "lr", math.nan)
     parts = []
     if k is not None:
@@ -377,6 +380,9 @@ def capacity(story: Story) -> Iterator[Suspect]:
         return
     end, start = story.end, story.start
     hidden = [x.flow for x in end.hidden]
+    blocked = _dead_layer(end) is not None or any(f.saturated > HALF for f in hidden)
+    if blocked or end.gradient_norm == 0:
+        return  # it stands still for another reason
     changes = _changes(
         remedies.hidden_layer(story.setup) if not _bent(hidden) else None,
         remedies.wider(story.setup) if _bent(hidden) else None,
@@ -457,6 +463,11 @@ def _overflow(story: Story) -> Suspect:
 def transfers(reading: Reading) -> dict[str, str]:
     """The transfer function behind each weight matrix, by the weight's name."""
     return {x.flow.weight: x.flow.transfer for x in reading.layers if np.ndim(x.weight) == 2}
+
+
+def _rms(array: Array) -> float:
+    with np.errstate(all="ignore"):
+        return float(np.sqrt(np.square(array, dtype=np.float64).mean()))
 
 
 def _changes(*several: Change | None) -> tuple[Change, ...]:

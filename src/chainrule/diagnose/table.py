@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def features(X: Any) -> tuple[Array, Names]:
     """
     frame = _frame(X)
     if frame is None:
-        return _numbers(X, "X"), ()
+        return _table(X), ()
     columns = [
         _numbers(column.to_numpy(), f"X, column {quoted(column.name)},")
         for column in frame.iter_columns()
@@ -55,15 +56,25 @@ def features(X: Any) -> tuple[Array, Names]:
     return np.stack([c.astype(np.float64) for c in columns], axis=1), names(X)
 
 
+def _table(X: Any) -> Array:
+    if isinstance(X, Tensor) or hasattr(X, "toarray"):
+        array = _numbers(X, "X")
+    else:
+        array = _array(X, "X")
+        array = _numbers(array, "X") if array.ndim > 1 else array
+    if array.ndim < 2:
+        found = f"has shape {array.shape}" if array.ndim else f"is of type {type(X).__name__}"
+        raise DataError(f"X {found}; give an array of shape (rows, columns), or a data frame")
+    if not array.size:
+        raise DataError(f"X has shape {array.shape}; give at least one row and one column")
+    return array
+
+
 def _numbers(values: Any, name: str) -> Array:
     """The values as an array of numbers; `DataError` naming what is none."""
     if isinstance(values, Tensor):
         return np.asarray(values.value)
-    values = values.toarray() if hasattr(values, "toarray") else values
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        array = check_features(values, name=name)  # which says where it is ragged
+    array = _array(values.toarray() if hasattr(values, "toarray") else values, name)
     if array.dtype.kind in "fiub":
         return array
     if array.dtype.kind != "O":
@@ -73,6 +84,13 @@ def _numbers(values: Any, name: str) -> Array:
         raise DataError(_no_number(array, odd, name))
     plain = [np.nan if _gap(v) else float(v) for v in array.flat]
     return np.array(plain, np.float64).reshape(array.shape)
+
+
+def _array(values: Any, name: str) -> Array:
+    try:
+        return np.asarray(values)
+    except ValueError:
+        return check_features(values, name=name)  # which says where it is ragged
 
 
 def _gap(value: Any) -> bool:
@@ -108,6 +126,8 @@ def targets(y: Any, classes: Any = None) -> tuple[Array, Names, Names]:
     own = tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
     if not _text(array):
         return _numbers(array, "y"), own, ()
+    if array.ndim > 1:
+        raise DataError(f"y holds text in {array.shape[1]} columns; give one column of classes")
     known = list(own) or sorted({str(v) for v in array if isinstance(v, str)})
     places = _places(array, known, "the classes are" if own else "y has")
     return places, tuple(known), (_said(known),)
@@ -132,9 +152,12 @@ def _column(y: Any) -> Array:
     if isinstance(y, Tensor):
         return np.asarray(y.value)
     frame = _frame(y)
-    array = np.asarray(y) if frame is None else np.stack(
-        [column.to_numpy() for column in frame.iter_columns()], axis=1
-    )  # fmt: skip
+    if frame is not None:
+        array = np.stack([column.to_numpy() for column in frame.iter_columns()], axis=1)
+    else:
+        array = _array(y, "y")
+        if not array.ndim:
+            raise DataError(f"y is of type {type(y).__name__}; give an array with one target a row")
     if array.ndim == 2 and array.shape[1] == 1 and (frame is not None or _text(array[:, 0])):
         return array[:, 0]
     return array
@@ -149,7 +172,7 @@ def _text(array: Array) -> bool:
 def _places(array: Array, known: list[Any], whose: str) -> Array:
     order = {value: k for k, value in enumerate(known)}
     values = array.reshape(-1).tolist()
-    found = [order.get(value, -1) for value in values]
+    found = [order.get(v, -1) if isinstance(v, Hashable) else -1 for v in values]
     if -1 in found:
         row = found.index(-1)
         raise DataError(

@@ -96,7 +96,7 @@ class Trials:
         try:
             if at_once < 2 or sum(setup.work for _, setup in fresh) < APART:
                 for change, setup in fresh:
-                    outcomes.append(self._one(change, setup, told, self.threads))
+                    outcomes += [self._one(change, setup, told, self.threads)]
                 return outcomes
             with ThreadPoolExecutor(at_once) as pool:
                 waiting = [pool.submit(self._one, c, s, told, 1) for c, s in fresh]

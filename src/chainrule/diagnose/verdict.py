@@ -16,6 +16,7 @@ from ..nn import layers
 from . import remedies
 from .finding import Evidence, Finding, Proof, Where
 from .flow import product
+from .probes import enriched, two_rows
 from .setup import Change, Outcome, Setup, Suspect
 from .signal import signal
 from .signs import HIGHER, LOWER, ORDER, consequences, signs, transfers
@@ -87,9 +88,10 @@ def _merged(static: Sequence[Suspect], dynamic: Sequence[Suspect]) -> list[Suspe
         if suspect.severity == "problem":
             found.setdefault(suspect.problem, suspect)
     twins = found.get("symmetric_init")
-    if twins is not None and "twins" not in twins.evidence.quantities and "vanishing_gradient" in found:
-        deep = found["vanishing_gradient"]
-        if len(deep.evidence.product) > 4:  # more than one hidden layer: the chain is what fails
+    deep = found.get("vanishing_gradient")
+    if twins is not None and deep is not None:
+        tiny = "twins" not in twins.evidence.quantities
+        if tiny and len(deep.evidence.product) > 4:  # two hidden layers: the chain is what fails
             del found["symmetric_init"]
     return sorted(found.values(), key=lambda s: ORDER.index(s.problem))
 
@@ -127,9 +129,7 @@ def _groups(suspect: Suspect) -> Iterator[tuple[Change, ...]]:
 def _recovered(cases: Sequence[_Case], trials: Trials) -> bool:
     """Whether one of them leaves little to learn, or little of what the run left."""
     enough = max(SOUND, MOST * residual(trials.base))
-    return any(
-        case.left <= (SOUND if case.suspect.problem in WEAK else enough) for case in cases
-    )
+    return any(case.left <= (SOUND if case.suspect.problem in WEAK else enough) for case in cases)
 
 
 def _second_changes(cases: Sequence[_Case], story: Story, trials: Trials) -> list[_Case]:
@@ -138,8 +138,10 @@ def _second_changes(cases: Sequence[_Case], story: Story, trials: Trials) -> lis
     strong = [c for c in cases if c.change is not None and c.suspect.problem not in WEAK]
     for case in sorted(strong, key=lambda c: c.left)[:3]:
         assert case.change is not None
-        others = [c for c in strong if c is not case and ORDER_OF[c.suspect.problem] > ORDER_OF[case.suspect.problem]]
-        seconds = [c.change for c in others if c.change is not None]
+        place = ORDER_OF[case.suspect.problem]
+        later = [c for c in strong if ORDER_OF[c.suspect.problem] > place]
+        seconds = [c.change for c in later if c.change is not None]
+        seconds += [c for c in case.suspect.changes if c is not case.change][:3]
         seconds += remedies.rates(story.setup, (3, 10, 100, 1 / 3, 1 / 10, 1 / 100))
         pairs = [case.change.then(second) for second in seconds]
         best = _Case(case.suspect)
@@ -221,7 +223,7 @@ def _decided(story: Story, cases: list[_Case], trials: Trials) -> Verdict:
         return _sick(story, real, trials)
     if failed or before > 1 - MARGIN:
         return _helpless(story, cases, trials)
-    silent = _silent(story)
+    silent = _silent(story, trials)
     if silent is not None and not _known_elsewhere(story, trials):
         return Verdict([silent], _no_remedy(story))
     return Verdict([], _floor(story, trials))
@@ -231,16 +233,18 @@ def _helpless(story: Story, cases: list[_Case], trials: Trials) -> Verdict:
     """What to say of a run that learns nothing, where no change helps either."""
     signed = [c for c in cases if c.suspect.evidence.quantities]
     structural = [c for c in signed if c.suspect.problem in ORDER[:4]]
-    silent = None if structural else _silent(story)
+    silent = None if structural else _silent(story, trials)
     if silent is not None:
         return Verdict([silent], _no_remedy(story))
     strong = [c for c in signed if c.suspect.problem not in WEAK]
     for several in (structural, strong, signed, cases):
         if several:
-            return Verdict([_finding(several[0], story, trials)], _no_remedy(story))
+            finding = _finding(several[0], story, trials)
+            finding.evidence.quantities.update(two_rows(story.setup, trials))
+            return Verdict([finding], _no_remedy(story))
     if story.outcome.score.error:  # `fit` refuses it, and nothing is known but its sentence
-        evidence = Evidence(story.outcome.score.error, {})
-        return Verdict([_finding(_Case(Suspect("data_fault", Where(), evidence)), story, trials)], _no_remedy(story))
+        refused = Suspect("data_fault", Where(), Evidence(story.outcome.score.error, {}))
+        return Verdict([_finding(_Case(refused), story, trials)], _no_remedy(story))
     return Verdict([], _floor(story, trials))
 
 
@@ -260,7 +264,7 @@ def _chance(setup: Setup) -> float:
     return 2 * error / max(1 - constant, 1e-12)
 
 
-def _silent(story: Story) -> Finding | None:
+def _silent(story: Story, trials: Trials) -> Finding | None:
     """data_fault, where X says nothing about y."""
     setup = story.setup
     found = signal(setup.X, setup.y, setup.task, setup.seed)
@@ -275,6 +279,7 @@ def _silent(story: Story) -> Finding | None:
         "R² on rows not seen": found.found,
         "largest R² for y shuffled": found.chance,
         "share of shuffles that do as well": found.share,
+        **two_rows(setup, trials),
     }
     repair = "# compare rows of X and y with their source: do they still belong together?"
     return Finding("data_fault", "problem", Where(), Evidence(sentence, quantities), repair)
@@ -283,7 +288,7 @@ def _silent(story: Story) -> Finding | None:
 def _holds(case: _Case, story: Story, trials: Trials) -> bool:
     """Whether a gain is more than a better fit of noise, and more than a matter of patience."""
     problem = case.suspect.problem
-    assert case.outcome is not None and case.change is not None
+    assert case.outcome is not None
     if problem == "learning_rate_too_low" and _under_way(case, story):
         return False
     if residual(story.outcome) > 1 - MARGIN and case.left <= 0.5 and problem not in GROWING:
@@ -321,13 +326,13 @@ def _sick(story: Story, real: list[_Case], trials: Trials) -> Verdict:
             if suspect.problem not in names:
                 names.add(suspect.problem)
                 findings.append(_finding(_Case(suspect), story, trials))
-    word = "is" if len(findings) == 1 else "comes first"
-    return Verdict(
-        findings,
-        f"{cause.suspect.problem} {word} the cause: with {cause.change.name if cause.change else ''}"
-        f" the run goes from {story.outcome.score} to {cause.outcome.score if cause.outcome else ''}.",
-        cause.change,
+    assert cause.change is not None
+    assert cause.outcome is not None
+    reason = (
+        f"The cause is {cause.suspect.problem}: with {cause.change.name} the run goes from"
+        f" {story.outcome.score} to {cause.outcome.score}."
     )
+    return Verdict(findings, reason, cause.change)
 
 
 def _improved(case: _Case, story: Story, trials: Trials) -> _Case:
@@ -368,7 +373,7 @@ def _finding(case: _Case, story: Story, trials: Trials) -> Finding:
         suspect.problem,
         suspect.severity,
         suspect.where,
-        suspect.evidence,
+        enriched(suspect, story),
         change.code if change is not None else "",
         proof,
     )
@@ -382,8 +387,8 @@ def _sound(story: Story) -> str:
     began = judged_start(story)
     if began >= 1 - SOUND:
         return (
-            f"The network was already trained: {score} after the run, and as good before it, against"
-            f" {score.constant:.3g} for the best constant answer."
+            f"The network was already trained: {score} after the run, and as good before it,"
+            f" against {score.constant:.3g} for the best constant answer."
         )
     return (
         f"The run is sound: {score}, against {score.constant:.3g} for the best constant answer, so"

@@ -14,7 +14,7 @@ from ..nn.activations import ACTIVATIONS
 if TYPE_CHECKING:
     from .config import Settings
 
-__all__ = ["ACTIVATIONS", "LOSSES", "SCHEDULES", "loss", "network", "optimizer"]
+__all__ = ["ACTIVATIONS", "LOSSES", "SCHEDULES", "drawn_by", "loss", "network", "optimizer"]
 
 # σ and tanh keep the variance with Glorot's draw, the rectifiers with He's, SELU with LeCun's.
 _INITIALISERS = {
@@ -42,7 +42,7 @@ def network(
         inputs += sum(length - categories for _, categories, length in blocks)
     hidden = settings.hidden or ()
     for units, name in zip(hidden, settings.activations(len(hidden)), strict=True):
-        init = settings.init or _INITIALISERS.get(name, "he_uniform")
+        init = drawn_by(settings, name)
         stack.append(layers.Linear(inputs, units, init=init, dtype=settings.dtype))
         if settings.batch_norm:
             stack.append(layers.BatchNorm1d(units, dtype=settings.dtype))
@@ -52,6 +52,16 @@ def network(
         inputs = units
     last = layers.Linear(inputs, outputs, dtype=settings.dtype)
     return Sequential(*stack, last, seed=settings.seed)
+
+
+def drawn_by(settings: Settings, activation: str) -> str:
+    """The initialiser of a hidden layer with this transfer function.
+
+    >>> from chainrule.runs import Settings
+    >>> drawn_by(Settings(), "tanh"), drawn_by(Settings(init="he_normal"), "tanh")
+    ('glorot_uniform', 'he_normal')
+    """
+    return settings.init or _INITIALISERS.get(activation, "he_uniform")
 
 
 def loss(settings: Settings) -> Any:

@@ -32,6 +32,13 @@ class Moment:
     loss: float  # the step's, before its update
     slopes: Any = field(repr=False)  # the gradients, or what finds them
     optimizer: Any = None
+    loss_function: Any = field(default=None, repr=False)
+    plan: Any = field(default=None, repr=False)  # the run's rows, batch size, epochs and seed
+
+    @property
+    def rows(self) -> tuple[Array, Array]:
+        """X and y of the run, cast and read-only; of a source of batches the first one."""
+        return self.plan.X, self.plan.y
 
     @functools.cached_property
     def gradients(self) -> dict[str, Array]:
@@ -42,7 +49,7 @@ class Moment:
 class Callbacks:
     """The callbacks' methods by event."""
 
-    EVENTS = ("on_step", "on_epoch", "on_end")
+    EVENTS = ("on_step", "on_epoch", "on_end", "on_begin")
 
     def __init__(self, callbacks: Iterable[Any]) -> None:
         several = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]

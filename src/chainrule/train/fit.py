@@ -73,13 +73,13 @@ def fit(
     `metrics` are names ("accuracy", "mae", "mse", "r2") or f(prediction, target), measured after
     each epoch in evaluation mode, on the training rows and on `validation_data` = (Xv, yv), or
     (Xv, yv, weights) for a weighted `val_loss`.
-    Callbacks may have `on_step`, `on_epoch` and `on_end`, each given a `Moment`; returning True or
-    raising `StopTraining` ends the run. Any other exception of theirs is passed on: the model is
-    then as the last step left it. Ctrl-C ends the run after the current step, and History.stopped
-    says "interrupted"; a second Ctrl-C does not wait. `progress` None shows a bar if stderr is a
-    terminal, True prints lines where it is none, False shows nothing. `compile` chooses
-    machine code where it can be had; the results agree, and `History.compiled` says which it was.
-    `threads` bounds its cores (by default CHAINRULE_THREADS, or all) and changes no bit.
+    Callbacks may have `on_begin`, `on_step`, `on_epoch` and `on_end`, each given a `Moment`;
+    returning True or raising `StopTraining` ends the run. Any other exception of theirs is passed
+    on: the model is then as the last step left it. Ctrl-C ends the run after the current step, and
+    History.stopped says "interrupted"; a second Ctrl-C does not wait. `progress` None shows a bar
+    if stderr is a terminal, True prints lines where it is none, False shows nothing. `compile`
+    chooses machine code where it can be had; the results agree, and `History.compiled` says which
+    it was. `threads` bounds its cores (by default CHAINRULE_THREADS, or all) and changes no bit.
 
     Raises `DataError` for data that cannot be learnt from, `ShapeError` for shapes that do not
     meet, `UnknownNameError` for a name, `ValueError` for an argument out of range, and
@@ -166,6 +166,10 @@ def _train(loop: Loop, kept: Any, compile: bool, threads: int | None) -> History
                 checkpoints.restore(kept, run, loop.plan, history, loop.callbacks.all)
                 loop.began -= kept.document["seconds"]
             try:
+                if history.stopped != "callback" and loop.callbacks.tell(
+                    "on_begin", moment(run, history, history.epochs, loop.plan)
+                ):
+                    history.stopped = "callback"
                 if history.stopped != "callback":
                     history.stopped = _kind(loop, compile, threads).epochs()
                     loop.save()
@@ -180,7 +184,7 @@ def _train(loop: Loop, kept: Any, compile: bool, threads: int | None) -> History
         history.state = run.state
         loop.show.close()
     run.settle()
-    loop.callbacks.tell("on_end", moment(run, history, max(1, history.epochs)))
+    loop.callbacks.tell("on_end", moment(run, history, max(1, history.epochs), loop.plan))
     return history
 
 

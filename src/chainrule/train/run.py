@@ -322,7 +322,7 @@ class Loop:
     def asked(self, event: str, epoch: int) -> str | None:
         """Whether a callback or Ctrl-C ends the run."""
         if self.callbacks.methods[event] and self.callbacks.tell(
-            event, moment(self.run, self.history, epoch)
+            event, moment(self.run, self.history, epoch, self.plan)
         ):
             return "callback"
         if not self.interrupt.asked:
@@ -338,10 +338,12 @@ class Loop:
         return steps > 0 and self.history.steps % steps == 0
 
 
-def moment(run: Run, history: History, epoch: int) -> Moment:
+def moment(run: Run, history: History, epoch: int, plan: Plan) -> Moment:
     """What callbacks are told after the step that the history ends with."""
     last = history.step_loss[-1] if history.step_loss else math.nan
-    return Moment(run.model, history, epoch, history.steps, last, run.gradients, run.optimizer)
+    return Moment(
+        run.model, history, epoch, history.steps, last, run.gradients, run.optimizer, run.loss, plan
+    )
 
 
 def diverged(run: Run, what: str, step: int, epoch: int) -> GradientError:

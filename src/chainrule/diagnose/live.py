@@ -1,0 +1,255 @@
+"""Signatures in a run that is not over: suspicions, for what would repair it has not been tried.
+
+A run that learns has no suspicion, whatever its layers look like: a signature counts while the loss
+is no lower than that of the best constant answer, on the probe and in training alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..plot.scale import short
+from . import remedies, signs
+from .check import static_suspects
+from .finding import PROBLEMS, Evidence, Where
+from .flow import Layer, Reading
+from .setup import Setup, Suspect
+from .watching import constant_loss
+
+__all__ = ["View", "dead_layer", "fixed", "overlarge", "suspects"]
+
+Array = Any
+
+LEAST = 0.01  # of a constant answer's loss: what a network must gain to have learnt anything
+ABOVE = 1.05  # times where it began: more than the probe's rows differ by
+GROWN = 1e6  # the growth of the loss that needs no second look
+PART, MOST = 0.1, 0.5  # of the planned run: how long a signature lasts, and a plateau
+
+
+@dataclass(eq=False)
+class View:
+    """What is known at one look; in place of a `Story`, whose start and end are both this moment."""
+
+    setup: Setup  # on the probe's rows
+    reading: Reading
+    constant_loss: float
+    first: float  # the probe's loss before the first step
+    training: float  # the mean loss of the last epoch; NaN before the first one's end
+    training_first: float  # the loss of the first step
+    update: float  # ‖Δw‖/‖w‖ a step since the last look
+    lived: bool = True  # whether no layer was dead before the first step
+    failed: bool = False  # whether the run has left the finite numbers
+
+    @property
+    def start(self) -> Reading:
+        """As `reading`."""
+        return self.reading
+
+    @property
+    def end(self) -> Reading:
+        """As `reading`."""
+        return self.reading
+
+    @property
+    def stuck(self) -> bool:
+        """Whether nothing is learnt so far: a constant answer would do as well, or better."""
+        bar = self.bar
+        return not self.reading.loss < bar and not self.training < bar
+
+    @property
+    def bar(self) -> float:
+        """The loss below which something has been learnt."""
+        ground = self.constant_loss if math.isfinite(self.constant_loss) else self.first
+        return ground - LEAST * abs(ground)
+
+
+def ground_of(setup: Setup) -> float:
+    """The loss of the best constant answer on the probe; NaN where none is understood."""
+    return constant_loss(setup)  # type: ignore[no-any-return]
+
+
+def suspects(view: View) -> list[Suspect]:
+    """Every suspicion that this look gives, in the order of causes."""
+    found = [s for read in SIGNATURES for s in read(view)]
+    kinds = {s.problem: s for s in reversed(found)}
+    if view.stuck and not kinds.keys() - {"plateau"}:
+        kinds |= {s.problem: s for s in plateau(view)}
+    return sorted(kinds.values(), key=lambda s: (not _is_cause(s, view), _rank(s)))
+
+
+def _is_cause(suspect: Suspect, view: View) -> bool:
+    """Steps that are too long kill units and blow up weights; what was there before did not."""
+    return suspect.problem == "learning_rate_too_high" and view.lived
+
+
+def _rank(suspect: Suspect) -> int:
+    return list(PROBLEMS).index(suspect.problem)
+
+
+# -- the signatures --------------------------------------------------------------------------------
+
+
+def zero_probability(view: View) -> Iterator[Suspect]:
+    """The loss takes the logarithm of 0, or a clip stands where it would."""
+    yield from signs.zero_probability(view)  # type: ignore[arg-type]
+
+
+def overlarge(view: View) -> Iterator[Suspect]:
+    """The loss is above where it began and above a constant answer's, or the run diverged."""
+    reading, ground = view.reading, max(view.first, view.constant_loss)
+    over = reading.loss > ABOVE * ground and view.training > ABOVE * view.training_first
+    if not (over or view.failed) or not ground == ground:
+        return
+    changes = remedies.rates(view.setup, signs.LOWER)
+    told = "left the finite numbers" if view.failed else "is above where it began"
+    sentence = (
+        f"The run {told}: the loss on the probe was {_shown(view.first)} before the first step and"
+        f" is {_shown(reading.loss)} after step {reading.step}; a constant answer has"
+        f" {_shown(view.constant_loss)}. A step moves the weights by {_percent(view.update)} of"
+        " their length (0.1 % is usual)."
+    )
+    quantities = {
+        "loss before the first step": view.first,
+        "loss now": reading.loss,
+        "loss of the best constant answer": view.constant_loss,
+        "‖Δw‖/‖w‖ a step": view.update,
+    }
+    yield Suspect("learning_rate_too_high", Where(), Evidence(sentence, quantities), changes)
+
+
+def exploding(view: View) -> Iterator[Suspect]:
+    """The nets, or δ, grow a hundredfold through the layers, or are no longer finite."""
+    if not view.stuck:
+        return
+    for suspect in signs.exploding(view):  # type: ignore[arg-type]
+        layers = view.reading.layers
+        sentence = (
+            f"The nets grow to {_shown(max(x.net_rms for x in layers))} (RMS) from inputs of"
+            f" {_shown(layers[0].inputs_rms)}, and ‖∂L/∂w‖ is {_shown(view.reading.gradient_norm)};"
+            f" the largest factor is layer {suspect.where.layer}."
+        )
+        yield _retold(suspect, sentence)
+
+
+def saturated(view: View) -> Iterator[Suspect]:
+    """Most (row, unit) pairs of a hidden layer have a local derivative near 0."""
+    if view.stuck:
+        yield from signs.saturated(view)  # type: ignore[arg-type]
+
+
+def dead(view: View) -> Iterator[Suspect]:
+    """Half of a rectified layer's units, or more, answer no row of the probe."""
+    if not view.stuck:
+        return
+    for suspect in signs.dead(view):  # type: ignore[arg-type]
+        layer = dead_layer(view.reading, suspect.where.layer)
+        flow = layer.flow
+        sentence = (
+            f"{len(flow.dead)} of {flow.units} units of layer {flow.layer} have net ≤ 0 on all"
+            f" {view.setup.rows} rows of the probe: their factor {flow.transfer}′ is exactly 0, and"
+            " so is every gradient of their weights."
+        )
+        if view.lived:
+            sentence += " Before the first step they lived: a step that is too long kills so."
+        yield _retold(suspect, sentence)
+
+
+def dead_layer(reading: Reading, name: str) -> Layer:
+    """The layer of that name."""
+    return next(x for x in reading.layers if x.flow.layer == name)
+
+
+def vanishing(view: View) -> Iterator[Suspect]:
+    """δ falls a thousandfold and more on its way to the first layer."""
+    if view.stuck:
+        yield from signs.vanishing(view)  # type: ignore[arg-type]
+
+
+def plateau(view: View) -> Iterator[Suspect]:
+    """The loss is that of a constant answer, and no layer says why.
+
+    What can be seen without running anything is asked; else it is only said that the steps so far
+    did not arrive, which is what `learning_rate_too_low` means.
+    """
+    reading = view.reading
+    sentence = (
+        f"After step {reading.step} the loss on the probe is {_shown(reading.loss)}, that of a"
+        f" constant answer {_shown(view.constant_loss)}: nothing is learnt so far. ‖∂L/∂w‖ is"
+        f" {_shown(reading.gradient_norm)}, and a step moves the weights by {_percent(view.update)}"
+        " of their length (0.1 % is usual)."
+    )
+    seen = [s for s in static_suspects(view.setup) if s.severity == "problem"]
+    if seen:
+        yield _retold(seen[0], f"{sentence} {seen[0].evidence.sentence}")
+        return
+    quantities = {
+        "loss": reading.loss,
+        "loss of the best constant answer": view.constant_loss,
+        "‖∂L/∂w‖": reading.gradient_norm,
+        "‖Δw‖/‖w‖ a step": view.update,
+    }
+    changes = remedies.rates(view.setup, signs.HIGHER) if view.update < 1e-3 else ()
+    changes = changes or (remedies.longer(view.setup, 10),)
+    yield Suspect("learning_rate_too_low", Where(), Evidence(sentence, quantities), changes)
+
+
+SIGNATURES: tuple[Callable[[View], Iterator[Suspect]], ...] = (
+    zero_probability,
+    overlarge,
+    exploding,
+    saturated,
+    dead,
+    vanishing,
+)
+
+
+def held_for(suspect: Suspect, view: View) -> float:
+    """The part of the planned run for which a suspicion must have lasted before it is told."""
+    if view.failed or suspect.problem == "zero_probability":
+        return 0.0
+    if suspect.problem == "learning_rate_too_high" and view.reading.loss > GROWN * view.first > 0:
+        return 0.0
+    named = {"dead_relu", "saturation", "vanishing_gradient", "exploding_gradient"}
+    return PART if suspect.problem in named | {"learning_rate_too_high"} else MOST
+
+
+# -- what cannot get better ------------------------------------------------------------------------
+
+
+def fixed(reading: Reading) -> tuple[str, frozenset[str]]:
+    """Why no step can change anything, and the parameters that then stand still; "" where one can.
+
+    Either every gradient is exactly 0 on all rows; or a whole layer is dead, so that every row has
+    the same answer, and the gradients of it and of all layers before it are exactly 0: what is
+    left to learn is a constant. Or no answer is finite.
+    """
+    prediction = np.asarray(reading.prediction)
+    if prediction.size and not np.isfinite(prediction).any():
+        return "no answer of the network is finite", frozenset()
+    zero = frozenset(name for name, g in reading.gradients.items() if not np.any(g))
+    if reading.gradients and len(zero) == len(reading.gradients):
+        return "the gradient of every parameter is exactly 0 on all rows", zero
+    for k, layer in enumerate(reading.hidden):
+        flow = layer.flow
+        before = {x.flow.weight for x in reading.layers[: k + 1]}
+        same = prediction.size and bool((prediction == prediction[:1]).all())
+        if flow.dead and len(flow.dead) == flow.units and before <= zero and same:
+            return f"every unit of layer {flow.layer} is dead on all rows", zero
+    return "", frozenset()
+
+
+def _retold(suspect: Suspect, sentence: str) -> Suspect:
+    return replace(suspect, evidence=replace(suspect.evidence, sentence=sentence))
+
+
+def _shown(x: float) -> str:
+    return short(x, 3) if math.isfinite(x) else str(x)
+
+
+def _percent(x: float) -> str:
+    return f"{short(100 * x, 2)} %" if math.isfinite(x) else "an unknown part"
