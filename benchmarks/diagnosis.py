@@ -4,6 +4,7 @@
     python benchmarks/diagnosis.py --seed 7            # another suite of the same kind
     python benchmarks/diagnosis.py --only dead_relu,sound/sparse --json diagnosis.json
     python benchmarks/diagnosis.py --peers             # the suite and the peers' rules alone
+    python benchmarks/diagnosis.py --crossed           # runs of which everything is drawn
     python benchmarks/diagnosis.py --audit             # are the labels right?
 
 A remedy is judged by what it does: the code that is shown is executed, the network is trained anew
@@ -262,6 +263,7 @@ def main() -> None:
     parser.add_argument(
         "--twins", action="store_true", help="faulty recipes without their fault, too"
     )
+    parser.add_argument("--crossed", action="store_true", help="cases of which everything is drawn")
     parser.add_argument("--peers", action="store_true", help="the peers' rules alone")
     parser.add_argument("--audit", action="store_true", help="try generic repairs on faulty runs")
     parser.add_argument("--no-peers", action="store_true", help="cr.diagnose alone")
@@ -303,7 +305,9 @@ def audit(chosen: Any) -> None:
 def suite_of(chosen: Any) -> list[Case]:
     """The cases that the command line asks for."""
     only = [word for word in chosen.only.split(",") if word]
-    suite = cases(chosen.seed, only, chosen.jobs)[:: 3 if chosen.quick else 1]
+    suite = cases(chosen.seed, only, chosen.jobs, crossed=chosen.crossed)[
+        :: 3 if chosen.quick else 1
+    ]
     if not suite:
         sys.exit(f"no case begins with {chosen.only}; ids are like dead_relu/1 or sound/sparse")
     return suite

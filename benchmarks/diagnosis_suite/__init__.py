@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from diagnosis_suite.case import Case, chosen, drawn, entries, holds, record, recorded, twin
+from diagnosis_suite.crossed import crossed as kinds
 
 __all__ = ["PROBLEMS", "Case", "cases", "drawn", "entries", "holds", "record", "recorded", "twin"]
 
@@ -23,14 +24,19 @@ PROBLEMS = (
 )  # fmt: skip
 
 
-def cases(seed: int = 0, only: Sequence[str] = (), jobs: int = 1) -> list[Case]:
+def cases(
+    seed: int = 0, only: Sequence[str] = (), jobs: int = 1, *, crossed: bool = False
+) -> list[Case]:
     """The suite of that seed, faulty runs first; `only` are ids or beginnings of ids.
+
+    With `crossed`, cases of which everything is drawn, in place of the listed ones.
 
     A seed that is not recorded trains every run, and its twin, once or more: about a minute.
     """
-    keys = [key for key in entries() if not only or key.startswith(tuple(only))]
+    every = kinds() if crossed else entries()
+    keys = [key for key in every if not only or key.startswith(tuple(only))]
     find = partial(chosen, seed=seed)
-    if jobs == 1 or str(seed) in recorded():
+    if jobs == 1 or set(keys) <= recorded().get(str(seed), {}).keys():
         return [find(key) for key in keys]
     with ProcessPoolExecutor(jobs) as pool:
         return [drawn(c, seed, k) for c, k in pool.map(partial(_place, seed=seed), keys)]

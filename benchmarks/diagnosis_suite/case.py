@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from diagnosis_suite.crossed import crossed
 from diagnosis_suite.faults import FAULTS, Fault
 from diagnosis_suite.recipe import Recipe, score
 from diagnosis_suite.sound import SOUND, TWICE, Sound
 
-ATTEMPTS = 20
+ATTEMPTS = 40
 MARGIN = 0.05  # by how much a faulty run must miss its goal
 KEPT = Path(__file__).with_name("kept.json")  # which draw was kept, by seed and case
 # Only these may end in numbers that are not finite: anything else would be another fault as well.
@@ -113,8 +114,8 @@ def entries() -> dict[str, Fault | Sound]:
 
 def drawn(key: str, seed: int, attempt: int) -> Case:
     """The case of this id at one draw, kept or not."""
-    entry = entries()[key]
-    again = key.rpartition("/")[2] if key.count("/") == 2 else ""
+    entry = (crossed() if key.startswith("crossed/") else entries())[key]
+    again = key.rpartition("/")[2] if key.startswith("sound/") and key.count("/") == 2 else ""
     text = f"{entry.problem if isinstance(entry, Fault) else 'sound'}: {entry.name}{again}"
     rng = np.random.default_rng([seed, zlib.crc32(text.encode()), attempt])
     if isinstance(entry, Sound):

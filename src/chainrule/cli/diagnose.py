@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import re
 import shlex
 from dataclasses import dataclass
 from typing import Any
@@ -124,9 +125,9 @@ class _Case:
 
 def _case(subject: str, given: dict[str, Any]) -> _Case:
     """The run that a folder, a settings file, or data with flags stand for."""
-    folder = None
-    if os.path.isdir(subject):
-        folder = RunFolder.of(subject)
+    folder = RunFolder.of(subject) if os.path.isdir(subject) else None
+    if os.path.dirname(subject) and not os.path.exists(subject):
+        raise DataError(f"{subject}: no such file or run folder; check the path")
     path = folder.place(CONFIG) if folder is not None else subject
     kept = folder is not None or subject.lower().endswith(".toml")
     settings = Settings(**({**read_toml(path), **given} if kept else {**given, "data": subject}))
@@ -171,7 +172,7 @@ class Placed(Where):
     """A place whose columns have names, and whose samples are rows of a table.
 
     >>> str(Placed(samples=(3,), columns=(0,), names=("age",), rows=(17,)))
-    'sample 3, column 0; column age; row 17 of the table'
+    'sample 3, column 0; column age; row 17 of the table (from 0)'
     """
 
     names: tuple[str, ...] = ()
@@ -182,7 +183,7 @@ class Placed(Where):
         if self.names:
             parts.append(_several("column", [named(name) for name in self.names]))
         if self.rows:
-            parts.append(_several("row", list(map(str, self.rows))) + " of the table")
+            parts.append(_several("row", list(map(str, self.rows))) + " of the table (from 0)")
         return "; ".join(parts)
 
 
@@ -202,17 +203,27 @@ def _placed(where: Where, run: Start) -> Where:
 # -- what is said ---------------------------------------------------------------------------------
 
 
+# What is in colour on a terminal; the rest of a report is plain.
+STYLES = {
+    r"^\d+\. \w+ \(problem\)": "bold red",
+    r"^\d+\. \w+ \(note\)": "bold yellow",
+    r"\S+ \([^()]*\) ◄": "red",
+    r"^ {3}Remedy:\n(?P<code>(?: {7}.*\n)+)": "",
+    r"^ {3}Verified:": "bold green",
+    r"^ {3}(?:Tried, did not help|Not verified):": "bold yellow",
+}
+
+
 def _show(report: Report) -> None:
-    """The report; on a terminal with the verdict and what is guilty in colour."""
-    shown = Text(str(report), no_wrap=True, overflow="ignore")
-    headline = str(report).partition("\n")[0].partition(":")[0].partition(".")[0]
-    shown.stylize("bold green" if report.healthy else "bold red", 0, len(headline))
-    shown.highlight_regex(r"(?m)^\d+\. \w+ \(problem\)", "bold red")
-    shown.highlight_regex(r"(?m)^\d+\. \w+ \(note\)", "bold yellow")
-    shown.highlight_regex(r"\S+ \([^()]*\) ◄", "red")
-    shown.highlight_regex(r"(?m)^ {3}Verified:", "bold green")
-    shown.highlight_regex(r"(?m)^ {3}(Tried, did not help|Not verified):", "bold yellow")
-    shown.highlight_regex(r"(?m)^ {7}.*$", "cyan")
+    """The report; on a terminal the verdict, the guilty factors and the code are in colour."""
+    words = str(report)
+    shown = Text(words, no_wrap=True, overflow="ignore")
+    verdict = len(re.split("[:.]", words, maxsplit=1)[0])
+    shown.stylize("bold green" if report.healthy else "bold red", 0, verdict)
+    for pattern, style in STYLES.items():
+        for found in re.finditer(pattern, words, re.MULTILINE):
+            code = found.re.groups
+            shown.stylize("cyan" if code else style, *found.span(code))
     console().print(shown, soft_wrap=True, highlight=False)
 
 
@@ -228,6 +239,11 @@ def _as_json(report: Report, done: _Repaired | None) -> dict[str, Any]:
 
 
 # -- the repair -----------------------------------------------------------------------------------
+
+
+def _own_name(case: _Case) -> str:
+    """A model file that does not stand in the way of that of the run before."""
+    return f"{os.path.splitext(os.path.basename(case.table.name))[0]}.repaired.safetensors"
 
 
 @dataclass
@@ -280,7 +296,8 @@ def _apply(report: Report, case: _Case) -> _Repaired:
         (
             f"repaired: {said}",
             f"run once with these settings: {outcome.score} (the remedy: {proof.after})",
-            f"saved {case.repaired}; train with it: chainrule train --config"
-            f" {shlex.quote(case.repaired)}",
+            f"saved {case.repaired}; train with it:",
+            f"chainrule train --config {shlex.quote(case.repaired)}"
+            f" -o {shlex.quote(_own_name(case))}",
         ),
     )

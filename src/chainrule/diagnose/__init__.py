@@ -2,6 +2,7 @@
 
 from .check import Check, check
 from .diagnosis import diagnose
+from .doctor import Doctor
 from .finding import PROBLEMS, Finding, Report
 
-__all__ = ["PROBLEMS", "Check", "Finding", "Report", "check", "diagnose"]
+__all__ = ["PROBLEMS", "Check", "Doctor", "Finding", "Report", "check", "diagnose"]

@@ -93,7 +93,8 @@ def diagnose(
     show = reporter(progress)
     trials = Trials(setup, times, show, until, threads)
     try:
-        return _reported(setup, trials, starts, meant.said)
+        with trials.interruptible():
+            return _reported(setup, trials, starts, meant.said)
     finally:
         show.close()
 
@@ -157,7 +158,7 @@ def _facts(setup: Setup, trials: Trials) -> dict[str, Any]:
         "steps": setup.steps,
         "seed": setup.seed,
         "runs": 1 + trials.runs,
-        "not tried for want of budget": tuple(trials.refused),
+        **({"not tried for want of budget": tuple(trials.refused)} if trials.refused else {}),
     }
 
 

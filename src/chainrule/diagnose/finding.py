@@ -158,7 +158,10 @@ class Proof:
     def __str__(self) -> str:
         if not self.helped:
             return "tried, did not help"
-        return f"{self.before} → {str(self.after).removeprefix('accuracy ').removeprefix('R² ')}"
+        after = str(self.after)
+        if self.before.value == self.before.value:  # else it was no number of that metric
+            after = after.removeprefix("accuracy ").removeprefix("R² ")
+        return f"{self.before} → {after}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,9 +19,8 @@ from .check import static_suspects
 from .finding import PROBLEMS, Evidence, Where
 from .flow import Layer, Reading
 from .setup import Setup, Suspect
-from .watching import constant_loss
 
-__all__ = ["View", "dead_layer", "fixed", "overlarge", "suspects"]
+__all__ = ["View", "fixed", "held_for", "suspects"]
 
 Array = Any
 
@@ -33,7 +32,7 @@ PART, MOST = 0.1, 0.5  # of the planned run: how long a signature lasts, and a p
 
 @dataclass(eq=False)
 class View:
-    """What is known at one look; in place of a `Story`, whose start and end are both this moment."""
+    """What is known at one look. It stands for a `Story` whose start and end are this moment."""
 
     setup: Setup  # on the probe's rows
     reading: Reading
@@ -68,17 +67,12 @@ class View:
         return ground - LEAST * abs(ground)
 
 
-def ground_of(setup: Setup) -> float:
-    """The loss of the best constant answer on the probe; NaN where none is understood."""
-    return constant_loss(setup)  # type: ignore[no-any-return]
-
-
 def suspects(view: View) -> list[Suspect]:
     """Every suspicion that this look gives, in the order of causes."""
     found = [s for read in SIGNATURES for s in read(view)]
     kinds = {s.problem: s for s in reversed(found)}
-    if view.stuck and not kinds.keys() - {"plateau"}:
-        kinds |= {s.problem: s for s in plateau(view)}
+    if view.stuck and not kinds:
+        kinds = {s.problem: s for s in plateau(view)}
     return sorted(kinds.values(), key=lambda s: (not _is_cause(s, view), _rank(s)))
 
 
@@ -103,7 +97,7 @@ def overlarge(view: View) -> Iterator[Suspect]:
     """The loss is above where it began and above a constant answer's, or the run diverged."""
     reading, ground = view.reading, max(view.first, view.constant_loss)
     over = reading.loss > ABOVE * ground and view.training > ABOVE * view.training_first
-    if not (over or view.failed) or not ground == ground:
+    if not (over or view.failed) or math.isnan(ground):
         return
     changes = remedies.rates(view.setup, signs.LOWER)
     told = "left the finite numbers" if view.failed else "is above where it began"
@@ -147,7 +141,7 @@ def dead(view: View) -> Iterator[Suspect]:
     if not view.stuck:
         return
     for suspect in signs.dead(view):  # type: ignore[arg-type]
-        layer = dead_layer(view.reading, suspect.where.layer)
+        layer = _layer(view.reading, suspect.where.layer)
         flow = layer.flow
         sentence = (
             f"{len(flow.dead)} of {flow.units} units of layer {flow.layer} have net ≤ 0 on all"
@@ -159,7 +153,7 @@ def dead(view: View) -> Iterator[Suspect]:
         yield _retold(suspect, sentence)
 
 
-def dead_layer(reading: Reading, name: str) -> Layer:
+def _layer(reading: Reading, name: str) -> Layer:
     """The layer of that name."""
     return next(x for x in reading.layers if x.flow.layer == name)
 

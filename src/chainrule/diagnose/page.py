@@ -203,6 +203,8 @@ def _remedy(finding: Finding) -> str:
     if finding.remedy.strip():
         code = escape(finding.remedy.strip("\n"))
         parts.append(f'<h3>Remedy</h3><pre tabindex="0"><code>{code}</code></pre>')
+    if not words.claims(finding):
+        return "".join(parts)
     proof = finding.verified
     kind = "verified good" if proof else "verified"
     parts.append(f'<p class="{kind}">{escape(words.verified(proof))}</p>')

@@ -16,6 +16,10 @@ from .watching import Story
 
 __all__ = ["enriched", "two_rows"]
 
+# Faults that show in the factors between the output's δ and the first layer's.
+CHAINED = frozenset(
+    {"single_class_softmax", "loss_output_mismatch", "symmetric_init", "unscaled_inputs"}
+)
 STEPS = 200  # updates in which two rows ought to be learnt
 
 
@@ -61,7 +65,9 @@ def enriched(suspect: Suspect, story: Story) -> Evidence:
     return replace(
         evidence,
         quantities=quantities,
-        product=evidence.product or product(story.start.flows),
+        product=evidence.product or (
+            product(story.start.flows) if suspect.problem in CHAINED else ()
+        ),
     )
 
 

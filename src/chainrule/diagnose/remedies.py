@@ -81,7 +81,7 @@ def _call(optimizer: Any, **settings: Any) -> str:
     kind = type(optimizer)
     plain = "\n".join(f"optimizer.{name} = {value!r}" for name, value in settings.items())
     if getattr(optim, kind.__name__, None) is not kind or hasattr(optimizer, "_inner"):
-        return f"optimizer = copy.copy(optimizer)\n{plain}" if False else plain
+        return plain
     known = inspect.signature(kind).parameters
     now = {**{k: v for k, v in vars(optimizer).items() if k in known}, **settings}
     own = {k: v for k, v in now.items() if k in settings or v != known[k].default}

@@ -28,8 +28,8 @@ def starts_of(setup: Setup, verdict: Verdict, trials: Trials, starts: int) -> st
         other = _start(k)
         before = trials.outcome_of(other)
         after = trials.outcome_of(other.then(remedy)) if remedy is not None else None
-        if before is None:
-            break
+        if before is None or trials.stopped:
+            break  # without its remedy a start says nothing of it
         done += 1
         sick = residual(before) > SOUND
         gain = residual(before) - residual(after) if after is not None else 0.0

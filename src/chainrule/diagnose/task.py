@@ -63,6 +63,17 @@ class Task:
         rest = np.square(truth - said).sum()
         return float(1 - rest / spread) if spread else float(rest == 0)
 
+    def left(self, prediction: Array, y: Array, rows: Array, boundary: float = 0.5) -> Array:
+        """What is left to learn of some rows: 0 where an answer is right, on average 1 for the
+        best constant answer to all of y."""
+        truth = self.truth(y)
+        said = self.answers(prediction, boundary)
+        if self.kind == "regression":
+            spread = np.square(truth - truth.mean(0)).sum(1).mean()
+            return np.square(truth[rows] - said).sum(1) / (spread or 1.0)
+        wrong = (truth[rows] != said).reshape(len(rows), -1).mean(1)
+        return wrong / max(1 - self.constant(y), 1e-12)
+
     def constant(self, y: Array) -> float:
         """The score of the best answer that does not look at X.
 

@@ -68,7 +68,8 @@ def _finding(k: int, finding: Finding) -> Iterator[str]:
     if finding.remedy.strip():
         yield "   Remedy:"
         yield from ("       " + _shown(line) for line in finding.remedy.strip("\n").split("\n"))
-    yield from _wrap(words.verified(finding.verified), "   ")
+    if words.claims(finding):
+        yield from _wrap(words.verified(finding.verified), "   ")
     if finding.verified is not None:
         yield from _curves(finding.verified.curves)
 

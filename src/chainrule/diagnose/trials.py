@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from ..errors import ChainruleError
 from ..train.progress import Silent
-from .setup import Change, Outcome, Setup, judged, run
+from ..train.run import Interrupt
+from .setup import Change, Outcome, Setup, run
 from .show import Show
 
 __all__ = ["Trials", "residual"]
 
+Array = Any
+
 SMALL = 2e10  # multiplications that always fit: ten seconds of a slow core
 APART = 3e9  # multiplications from which on several runs at once are worth the threads
-ROWS = 40  # rows from which on a quarter of them can be held out
+ROWS = 40  # rows from which on a part of them can be held out
+FOLDS = 4
 
 
 def residual(outcome: Outcome | None) -> float:
@@ -32,11 +39,11 @@ def residual(outcome: Outcome | None) -> float:
 class Stop(Silent):
     """A reporter that ends its run when it is told to, or is late, as a second Ctrl-C would."""
 
-    def __init__(self, told: threading.Event, until: float) -> None:
-        self.told, self.until = told, until
+    def __init__(self, interrupt: Interrupt, until: float) -> None:
+        self.interrupt, self.until = interrupt, until
 
     def step(self, epoch: int, steps: int) -> None:
-        if self.told.is_set() or time.monotonic() > self.until:
+        if self.interrupt.asked or time.monotonic() > self.until:
             raise KeyboardInterrupt
 
     def epochs(self, first: int, losses: Sequence[float]) -> None:
@@ -61,7 +68,8 @@ class Trials:
         self.refused: list[str] = []  # what the budget had no room for
         self.runs = 0
         self.stopped = ""
-        self._held: dict[str, float] = {}
+        self.interrupt = Interrupt()
+        self._held: dict[str, Array | None] = {}
 
     def attempt(self, changes: Iterable[Change]) -> list[tuple[Change, Outcome]]:
         """The outcomes of changes, those that the budget has room for, in their order."""
@@ -91,20 +99,19 @@ class Trials:
     def _run(self, fresh: list[tuple[Change, Setup]]) -> list[Outcome]:
         """The outcomes, of the first few where it was stopped."""
         outcomes: list[Outcome] = []
-        told = threading.Event()
         at_once = min(len(fresh), cores())
         try:
             if at_once < 2 or sum(setup.work for _, setup in fresh) < APART:
                 for change, setup in fresh:
-                    outcomes += [self._one(change, setup, told, self.threads)]
+                    outcomes += [self._one(change, setup, self.threads)]
                 return outcomes
             with ThreadPoolExecutor(at_once) as pool:
-                waiting = [pool.submit(self._one, c, s, told, 1) for c, s in fresh]
+                waiting = [pool.submit(self._one, c, s, 1) for c, s in fresh]
                 try:
                     for future in waiting:
                         outcomes.append(future.result())
                 except BaseException:
-                    told.set()
+                    self.interrupt.asked = True
                     raise
         except KeyboardInterrupt:
             self.stop()
@@ -117,19 +124,38 @@ class Trials:
         return found[0] if found else None
 
     def watcher(self) -> Silent:
-        """What ends a run that is late."""
-        return Stop(threading.Event(), self.until)
+        """What ends a run that is late, or for which Ctrl-C was pressed."""
+        return Stop(self.interrupt, self.until)
 
     def stop(self) -> None:
         """Run nothing more."""
         late = time.monotonic() > self.until
         self.stopped = "the time was over" if late else "it was interrupted"
 
-    def _one(
-        self, change: Change, setup: Setup, told: threading.Event, threads: int | None
-    ) -> Outcome:
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Within, Ctrl-C ends the run under way at its step, and no other begins; what is measured
+        between two runs is measured to its end. A second Ctrl-C does not wait.
+
+        As in `fit`, it is left to whoever else handles it.
+        """
+        main = threading.current_thread() is threading.main_thread()
+        if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield
+            return
+        signal.signal(signal.SIGINT, self._pressed)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _pressed(self, number: int, frame: Any) -> None:
+        self.interrupt.press(number, frame)
+        self.stop()
+
+    def _one(self, change: Change, setup: Setup, threads: int | None) -> Outcome:
         self.show.begin(change.name)
-        outcome = run(setup, change.name, show=Stop(told, self.until), threads=threads)
+        outcome = run(setup, change.name, show=self.watcher(), threads=threads)
         if outcome.interrupted:
             raise KeyboardInterrupt
         self.runs += 1
@@ -140,33 +166,41 @@ class Trials:
         """The change that leaves least to learn, the earliest of equals."""
         return min(self.done.values(), key=lambda pair: residual(pair[1]), default=None)
 
-    def held_out(self, change: Change | None) -> float:
-        """The skill on a quarter of the rows, trained on the others; NaN where that says nothing.
+    def held_out(self, change: Change | None) -> Array | None:
+        """What is left to learn of each row by networks that have not seen it; None if unknown.
 
         A network that is given more steps or units fits any noise: what counts is what it knows of
-        rows that it has not seen.
+        rows that it was not trained on. Each quarter of the rows is asked of a run on the others;
+        the mean is 0 for no error and 1 for the best constant answer.
         """
         name = change.name if change is not None else ""
         if name not in self._held:
             self._held[name] = self._apart(change)
         return self._held[name]
 
-    def _apart(self, change: Change | None) -> float:
+    def _apart(self, change: Change | None) -> Array | None:
         setup = self.setup if change is None else self._applied(change)
         if setup is None or self.stopped or not separable(setup):
-            return float("nan")
+            return None
         order = np.random.default_rng([setup.seed, 4]).permutation(setup.rows)
-        seen, unseen = np.sort(order[setup.rows // 4 :]), np.sort(order[: setup.rows // 4])
         X, y = np.asarray(setup.X), np.asarray(setup.y)
-        name = f"{change.name if change is not None else 'as it is'}, on three quarters of the rows"
-        part = Change(name, "", lambda s: s)
-        found = self._run([(part, setup.changed(X=X[seen], y=y[seen]))])
-        if not found:
-            return float("nan")
-        if found[0].score.error:
-            return -1.0
-        skill = judged(setup.changed(X=X[unseen], y=y[unseen]), found[0].model).skill
-        return max(-1.0, skill)
+        parts: list[tuple[Change, Setup]] = []
+        for k in range(FOLDS):
+            seen = np.sort(np.delete(order, np.s_[k::FOLDS]))
+            name = f"{change.name if change is not None else 'as it is'}, on other rows {k + 1}"
+            part = Change(name, "", lambda s: s)
+            parts.append((part, setup.changed(X=X[seen], y=y[seen])))
+        found = self._run(parts)
+        if len(found) < FOLDS:
+            return None
+        left = np.ones(setup.rows)
+        boundary = getattr(setup.loss, "boundary", 0.5)
+        for k, outcome in enumerate(found):
+            rows = order[k::FOLDS]
+            if not outcome.score.error:
+                said = outcome.model.predict(X[rows])
+                left[rows] = setup.task.left(said, y, rows, boundary)
+        return left
 
 
 def separable(setup: Setup) -> bool:

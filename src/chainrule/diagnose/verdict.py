@@ -12,12 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..nn import layers
 from . import remedies
 from .finding import Evidence, Finding, Proof, Where
 from .flow import product
 from .probes import enriched, two_rows
-from .setup import Change, Outcome, Setup, Suspect
+from .setup import Change, Outcome, Suspect
 from .signal import signal
 from .signs import HIGHER, LOWER, ORDER, consequences, signs, transfers
 from .trials import Trials, residual
@@ -65,7 +67,7 @@ def judge(story: Story, static: Sequence[Suspect], trials: Trials) -> Verdict:
     suspects = _merged(static, _signs(story))
     if suspects and suspects[0].problem == "data_fault" and not suspects[0].changes:
         case = _Case(suspects[0])  # no change of the network could make up for it
-        return Verdict([_finding(case, story, trials)], _no_remedy(story))
+        return Verdict([_finding(case, story, trials)], _no_remedy(story, trials))
     cases = _examined(suspects, trials)
     if not _recovered(cases, trials):
         cases += _second_changes(cases, story, trials)
@@ -225,7 +227,7 @@ def _decided(story: Story, cases: list[_Case], trials: Trials) -> Verdict:
         return _helpless(story, cases, trials)
     silent = _silent(story, trials)
     if silent is not None and not _known_elsewhere(story, trials):
-        return Verdict([silent], _no_remedy(story))
+        return Verdict([silent], _no_remedy(story, trials))
     return Verdict([], _floor(story, trials))
 
 
@@ -235,33 +237,27 @@ def _helpless(story: Story, cases: list[_Case], trials: Trials) -> Verdict:
     structural = [c for c in signed if c.suspect.problem in ORDER[:4]]
     silent = None if structural else _silent(story, trials)
     if silent is not None:
-        return Verdict([silent], _no_remedy(story))
+        return Verdict([silent], _no_remedy(story, trials))
     strong = [c for c in signed if c.suspect.problem not in WEAK]
     for several in (structural, strong, signed, cases):
         if several:
             finding = _finding(several[0], story, trials)
             finding.evidence.quantities.update(two_rows(story.setup, trials))
-            return Verdict([finding], _no_remedy(story))
+            return Verdict([finding], _no_remedy(story, trials))
     if story.outcome.score.error:  # `fit` refuses it, and nothing is known but its sentence
         refused = Suspect("data_fault", Where(), Evidence(story.outcome.score.error, {}))
-        return Verdict([_finding(_Case(refused), story, trials)], _no_remedy(story))
+        return Verdict([_finding(_Case(refused), story, trials)], _no_remedy(story, trials))
     return Verdict([], _floor(story, trials))
 
 
 def _known_elsewhere(story: Story, trials: Trials) -> bool:
-    """Whether the network, as it is or at its best, knows something of rows held back."""
+    """Whether the network, as it is or at its best, knows something of rows that it has not seen:
+    two standard errors more than a constant answer."""
     best = trials.best()
-    found = [trials.held_out(None), trials.held_out(best[0] if best is not None else None)]
-    return any(skill != skill or skill > _chance(story.setup) for skill in found)
-
-
-def _chance(setup: Setup) -> float:
-    """The skill that guessing reaches on the rows held back, two standard errors above 0."""
-    if setup.task.kind == "regression":
-        return 0.05
-    held, constant = max(1, setup.rows // 4), setup.task.constant(setup.y)
-    error = math.sqrt(max(constant * (1 - constant), 1e-12) / held)
-    return 2 * error / max(1 - constant, 1e-12)
+    for left in (trials.held_out(None), trials.held_out(best[0] if best is not None else None)):
+        if left is None or float(left.mean()) < 1 - 2 * _error(left):
+            return True
+    return False
 
 
 def _silent(story: Story, trials: Trials) -> Finding | None:
@@ -296,9 +292,15 @@ def _holds(case: _Case, story: Story, trials: Trials) -> bool:
     if problem not in GROWING and not _generic_gain(case):
         return True
     own, other = trials.held_out(None), trials.held_out(case.change)
-    if own != own or other != other:
+    if own is None or other is None:
         return True
-    return other - max(own, 0.0) >= MARGIN / 2
+    gain = np.minimum(own, 1 / MARGIN) - np.minimum(other, 1 / MARGIN)  # no single row decides
+    return float(gain.mean()) >= max(MARGIN / 2, 2 * _error(gain))
+
+
+def _error(values: Any) -> float:
+    """The standard error of a mean."""
+    return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
 GROWING = frozenset({"insufficient_capacity", "learning_rate_too_low"})
@@ -329,8 +331,9 @@ def _sick(story: Story, real: list[_Case], trials: Trials) -> Verdict:
     assert cause.change is not None
     assert cause.outcome is not None
     reason = (
-        f"The cause is {cause.suspect.problem}: with {cause.change.name} the run goes from"
-        f" {story.outcome.score} to {cause.outcome.score}."
+        f"The cause is {cause.suspect.problem}. One change"
+        f"{', in two parts,' if ', and ' in cause.change.name else ''} takes the run from"
+        f" {story.outcome.score} to {cause.outcome.score}: {cause.change.name}."
     )
     return Verdict(findings, reason, cause.change)
 
@@ -405,6 +408,11 @@ def judged_start(story: Story) -> float:
 
 def _floor(story: Story, trials: Trials) -> str:
     score, best = story.outcome.score, trials.best()
+    if trials.stopped:
+        return (
+            f"The run comes to {score}, against {score.constant:.3g} for the best constant answer;"
+            " whether a change of it learns more was not tried to the end."
+        )
     text = f"The run is sound: {score}, against {score.constant:.3g} for the best constant answer"
     if best is None:
         return f"{text}."
@@ -422,5 +430,6 @@ def _floor(story: Story, trials: Trials) -> str:
     )
 
 
-def _no_remedy(story: Story) -> str:
-    return f"The run learns nothing ({story.outcome.score}), and no change that was tried helps."
+def _no_remedy(story: Story, trials: Trials) -> str:
+    tried = "no change that was tried helps" if trials.done else "no change of it has been tried"
+    return f"The run learns nothing ({story.outcome.score}), and {tried}."

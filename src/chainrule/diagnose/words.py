@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..plot.scale import short
-from .finding import Curve, Factor, Proof, Report, Score, Where
+from .finding import Curve, Factor, Finding, Proof, Report, Score, Where
 
 __all__ = [
     "blamed", "blames", "carried", "counted", "decades", "figure", "folded", "headline", "known",
@@ -202,6 +202,11 @@ def blames(factors: Sequence[Factor]) -> list[tuple[str, str]]:
     whole = Factor("", 10.0 ** log_of(guilty), "slope", "", share)
     more = f" and {len(guilty) - NAMES} more" if len(guilty) > NAMES else ""
     return [(", ".join(f.name for f in guilty[:NAMES]) + more, blamed(whole))]
+
+
+def claims(finding: Finding) -> bool:
+    """Whether there is a remedy to speak of: what follows from another fault has none."""
+    return finding.severity == "problem" or bool(finding.remedy or finding.verified)
 
 
 def verified(proof: Proof | None) -> str:

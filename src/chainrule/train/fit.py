@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import GradientError
 from ..nn import losses, optim
 from ..nn.base import count
 from . import checkpoint as checkpoints
@@ -177,6 +178,9 @@ def _train(loop: Loop, kept: Any, compile: bool, threads: int | None) -> History
                 run.finish()
                 loop.show.hurry()
                 history.stopped = "interrupted"
+            except GradientError:
+                history.stopped = "diverged"  # for who was told of the run; nobody is given it
+                raise
             if loop.interrupt.asked:  # even where the run ended by itself at that moment
                 history.stopped = "interrupted"
     finally:

@@ -348,6 +348,12 @@ def moment(run: Run, history: History, epoch: int, plan: Plan) -> Moment:
 
 def diverged(run: Run, what: str, step: int, epoch: int) -> GradientError:
     """The error of a run that has left the finite numbers, with what to do about it."""
+    if step == 1 and what.startswith("the loss"):  # nothing was updated: no rate is to blame
+        return GradientError(
+            f"{what} at step 1, before any update: training diverged. Look at the loss (log of 0, a"
+            " division), at the initial weights and at the data; cr.diagnose says which. The model"
+            " has the parameters that it had"
+        )
     lr = getattr(run.optimizer, "lr", None)
     now = f" (it is {lr:g})" if isinstance(lr, float) else ""
     return GradientError(

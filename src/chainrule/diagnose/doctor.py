@@ -1,0 +1,475 @@
+"""Doctor: a callback that watches a run while it lasts, by a second program on a few rows."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import quoted
+from ..nn import Dropout, losses
+from ..nn.base import count
+from ..plot.scale import short
+from ..train.inputs import features, targets
+from . import live
+from .finding import Curve, Finding, Flow, Report, Score
+from .flow import Reading, read
+from .setup import Setup, Suspect
+from .task import task_of
+from .watching import constant_loss
+
+__all__ = ["Doctor"]
+
+Array = Any
+
+PROBE = {"probe": (256, 0.02), "full": (2048, 0.1)}  # rows; what looks may take of all rows trained
+EARLY = 12  # looks that any run is worth, the more of them the earlier
+KEPT = 400  # looks after which they become rarer
+STREAM = 20001  # of random numbers, apart from those that order the rows
+UNPROVED = "watched, not proved: cr.diagnose runs the remedies"
+
+
+class Doctor:
+    """A callback for `fit` that looks at δ, layer by layer, between epochs; it changes nothing.
+
+    A look is one forward and backward pass of a copy of the network, in evaluation mode, over a
+    probe: 256 of the training rows, drawn once by the run's seed in proportion to their weights
+    (with detail="full" 2048). The training program is never touched, so a run that is watched has
+    the same bits as one that is not. `every` "auto" looks before the first step, after some twelve
+    epochs that lie closer together early on, and besides as often as looks take at most 2 % (full:
+    10 %) of the rows that were trained: counted, not timed, so that it is the same each time; a
+    number looks after every so many epochs. X, y and `loss` are those of the run unless given, as
+    for a source of batches, whose probe is else its first batch.
+
+    `steps` and `epochs` say when it looked; `loss` is the probe's. `curves[name][layer]` has for
+    each look "delta" (RMS ∂L/∂net), "gain" and "slope" (the factors that brought δ here from the
+    layer above), "dead" and "saturated" (shares of units, and of (row, unit) pairs), "update"
+    (‖Δw‖/‖w‖ a step, net since the last look) and "gradient" (‖∂L/∂w‖).
+
+    `findings` are suspicions, as notes that nobody has verified: their signature was seen at
+    `patience` looks in a row and for a tenth of the planned run, while the network has learnt
+    nothing that a constant answer would not do as well. What a run gets over is taken back; `first`
+    keeps the step at which each signature was first seen, and `events` what was said when.
+    `report()` is a `Report` of them; `cr.diagnose` tries the remedies.
+
+    `stop=True` ends a run that no step can change any more, and `stopped` says why: at `patience`
+    looks in a row the gradients of all parameters, or of all up to a layer without a living unit,
+    are exactly 0, these parameters have not moved by a bit, and one pass over all training rows
+    agrees. Such a run ends as it is now whatever follows. Where training differs from evaluation
+    (dropout, batch norm, averaged weights) that would not follow, and nothing is stopped.
+
+    >>> import chainrule as cr
+    >>> X = np.random.default_rng(0).normal(size=(200, 2))
+    >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    >>> layers = cr.nn.Linear(2, 16, bias_init=cr.nn.initializers.constant(-9.0)), cr.nn.ReLU()
+    >>> model, doctor = cr.nn.Sequential(*layers, cr.nn.Linear(16, 2), seed=0), Doctor(stop=True)
+    >>> _ = cr.fit(model, X, y, loss="softmax_cross_entropy", epochs=30, callbacks=[doctor])
+    >>> [(finding.problem, finding.severity, str(finding.verified)) for finding in doctor.findings]
+    [('dead_relu', 'note', 'None')]
+    >>> doctor.stopped
+    'every unit of layer 0 is dead on all rows: only a constant is left to learn'
+    """
+
+    CURVES = ("delta", "gain", "slope", "dead", "saturated", "update", "gradient")
+
+    def __init__(
+        self,
+        X: Any = None,
+        y: Any = None,
+        *,
+        loss: Any = None,
+        every: int | str = "auto",
+        detail: str = "probe",
+        stop: bool = False,
+        patience: int = 3,
+    ) -> None:
+        if (X is None) != (y is None):
+            raise TypeError("Doctor needs X and y together, or neither")
+        if detail not in PROBE:
+            raise ValueError(f"detail must be 'probe' or 'full', got {quoted(detail)}")
+        self.given = None if X is None else (X, y)
+        self.objective = None if loss is None else losses.get(loss)
+        self.every = every if every == "auto" else count("every", every)
+        self.detail, self.stop = detail, bool(stop)
+        self.patience = count("patience", patience)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.epochs: list[int] = []
+        self.steps: list[int] = []
+        self.loss: list[float] = []
+        self.curves: dict[str, dict[str, list[float]]] = {name: {} for name in self.CURVES}
+        self.first: dict[str, int] = {}
+        self.events: list[tuple[int, str, str]] = []  # step, problem, what was said
+        self.stopped = ""
+        self.constant_loss = math.nan  # of the best constant answer on the probe
+        self._found: dict[str, Finding] = {}
+        self._told: list[str] = []  # the problems that are said and not taken back
+        self._streaks: dict[str, tuple[int, int]] = {}  # looks in a row, and the first one's step
+        self._still = (0, 0)  # looks in a row at which nothing can change, and when all rows agreed
+        self._before: dict[str, Array] = {}
+        self._start: tuple[Flow, ...] = ()
+        self._rows: Array = None  # the probe's, by their place in X
+        self._setup: Setup | None = None
+        self._reading: Reading | None = None
+        self._moment: Any = None  # the last one of a run that is not over
+
+    # -- what fit calls ----------------------------------------------------------------------------
+
+    def on_begin(self, moment: Any) -> None:
+        """Choose the probe, and look at the network before its first step."""
+        if moment.step == 0:
+            self._reset()
+        self._moment = moment
+        self._prepare(moment)
+        if moment.step == 0:
+            self._look(moment, 0)
+
+    def on_epoch(self, moment: Any) -> bool:
+        """Look where a look is due; whether the run is to end."""
+        self._moment = moment
+        if self._due(moment):
+            self._look(moment, moment.epoch)
+            return self._hopeless(moment)
+        return False
+
+    def on_end(self, moment: Any) -> None:
+        """Look at what the run ends with, where that was not seen yet."""
+        self._moment = moment
+        if self.steps[-1:] != [moment.step]:
+            self._look(moment, moment.epoch)
+        elif self._reading is None:  # a run that was resumed where it had ended
+            self._again(moment)
+        self._moment = None
+
+    def _due(self, moment: Any) -> bool:
+        epoch, epochs = moment.epoch, moment.plan.epochs
+        if self.every != "auto":
+            return bool(epoch % self.every == 0)
+        if epoch in {round(e) for e in np.geomspace(1, epochs, min(EARLY, epochs))}:
+            return True
+        since, size = moment.step - (self.steps or [0])[-1], moment.plan.size
+        rows = len(self._setup.X) if self._setup is not None else 0
+        share = PROBE[self.detail][1]
+        return bool(since * size * share >= rows and since * KEPT >= moment.step)
+
+    # -- the probe ---------------------------------------------------------------------------------
+
+    def _prepare(self, moment: Any) -> None:
+        """The probe as a run of its own: what a signature's remedies are written for."""
+        plan, model = moment.plan, moment.model
+        loss = self.objective or moment.loss_function
+        weights = None
+        if self.given is None:
+            (X, y), weights = moment.rows, plan.weights
+        else:
+            X = features(model, self.given[0])
+            y = targets(model, loss, X, self.given[1])
+        most = PROBE[self.detail][0]
+        self._rows = np.arange(len(X)) if len(X) <= most and weights is None else None
+        if self._rows is None:
+            rng = np.random.default_rng([plan.seed, STREAM])
+            share = None if weights is None else weights / weights.sum(dtype=np.float64)
+            # With weights a row may come twice, as often as it counts.
+            size = most if weights is not None else min(most, len(X))
+            self._rows = np.sort(rng.choice(len(X), size, replace=share is not None, p=share))
+        X, y = np.array(X[self._rows]), np.array(y[self._rows])
+        own = _copied(model)
+        width = np.shape(own.predict(X[:1]))[1:]
+        task = task_of(loss, y, int(np.prod(width)))
+        self._setup = Setup(
+            own, X, y, loss, copy.copy(moment.optimizer), plan.epochs, plan.size, plan.seed, task
+        )
+        self.constant_loss = constant_loss(self._setup)
+
+    # -- a look ------------------------------------------------------------------------------------
+
+    def _look(self, moment: Any, epoch: int) -> None:
+        reading = self._read(moment)
+        values = {name: p.value for name, p in moment.model.named_parameters()}
+        since = max(1, moment.step - (self.steps or [0])[-1])
+        moved = {name: _moved(self._before.get(name), v) / since for name, v in values.items()}
+        self._enter(epoch, moment.step, reading, moved)
+        whole = _ratio(self._before, values) / since
+        view = self._view(moment, reading, whole)
+        self._note(view, self._counted(view))
+        self._stillness(reading, values)
+        # A parameter is rebound and never written into, so its old value can be kept uncopied.
+        self._before = values
+
+    def _read(self, moment: Any) -> Reading:
+        """The backward flow of a copy of the network, over the probe."""
+        if self._setup is None:
+            self._prepare(moment)
+        assert self._setup is not None
+        setup = self._setup = self._setup.changed(model=_copied(moment.model))
+        self._reading = read(setup.model, setup.loss, setup.X, setup.y, moment.step)
+        return self._reading
+
+    def _again(self, moment: Any) -> None:
+        """Say again what the last look found, which a checkpoint keeps by name alone."""
+        view = self._view(moment, self._read(moment), self._last_update())
+        self._note(view, {s.problem: s for s in live.suspects(view)})
+
+    def _last_update(self) -> float:
+        return max((line[-1] for line in self.curves["update"].values()), default=math.nan)
+
+    def _enter(self, epoch: int, step: int, reading: Reading, moved: Mapping[str, float]) -> None:
+        """One number more on each curve."""
+        if not self.steps:
+            self._start = reading.flows
+        self.epochs.append(epoch)
+        self.steps.append(step)
+        self.loss.append(reading.loss)
+        seen: dict[str, int] = {}
+        for layer in reading.layers:
+            flow = layer.flow
+            seen[flow.layer] = seen.get(flow.layer, 0) + 1
+            name = flow.layer if seen[flow.layer] == 1 else f"{flow.layer} ({seen[flow.layer]})"
+            slopes = np.asarray(layer.gradient, np.float64)
+            values = (
+                flow.delta, flow.gain, flow.slope, len(flow.dead) / max(1, flow.units),
+                flow.saturated, moved.get(flow.weight, math.nan),
+                float(np.sqrt(np.square(slopes).sum())),
+            )  # fmt: skip
+            for curve, value in zip(self.CURVES, values, strict=True):
+                # A layer that an earlier look did not meet begins with what is not known.
+                line = self.curves[curve].setdefault(name, [])
+                line += [math.nan] * (len(self.steps) - 1 - len(line)) + [float(value)]
+
+    def _view(
+        self, moment: Any, reading: Reading, update: float, failed: bool = False
+    ) -> live.View:
+        history, setup = moment.history, self._setup
+        assert setup is not None
+        steps = history.step_loss
+        return live.View(
+            setup,
+            reading,
+            self.constant_loss,
+            self.loss[0],
+            history.loss[-1] if len(history.loss) else math.nan,
+            steps[0] if len(steps) else math.nan,
+            update,
+            lived=not any(f.dead and len(f.dead) * 2 >= f.units for f in self._start[:-1]),
+            failed=failed,
+        )
+
+    # -- what is said of it ------------------------------------------------------------------------
+
+    def _counted(self, view: live.View) -> dict[str, Suspect]:
+        """What this look suspects, and for how many looks in a row now."""
+        step, found = view.reading.step, {s.problem: s for s in live.suspects(view)}
+        streaks = {problem: self._streaks.get(problem, (0, step)) for problem in found}
+        self._streaks = {problem: (looks + 1, since) for problem, (looks, since) in streaks.items()}
+        for problem, (_, since) in self._streaks.items():
+            self.first.setdefault(problem, since)
+        return found
+
+    def _note(self, view: live.View, found: Mapping[str, Suspect]) -> None:
+        """Say what has lasted, and take back what is over."""
+        step, plan = view.reading.step, self._moment.plan
+        planned = plan.epochs * max(1, plan.expected)
+        told: dict[str, Finding] = {}
+        for problem, suspect in found.items():
+            looks, since = self._streaks.get(problem, (1, step))
+            least = live.held_for(suspect, view)
+            if least == 0 or (looks >= self.patience and step - since >= least * planned):
+                told[problem] = self._finding(suspect, since)
+        self.events += [(step, problem, "over") for problem in self._told if problem not in told]
+        self.events += [
+            (step, problem, finding.evidence.sentence)
+            for problem, finding in told.items()
+            if problem not in self._told
+        ]
+        self._found, self._told = told, list(told)
+
+    def _finding(self, suspect: Suspect, since: int) -> Finding:
+        where, evidence = suspect.where, suspect.evidence
+        if self.given is None and where.samples and self._rows is not None:
+            # A sample goes by its place in X, not in the probe.
+            rows = tuple(int(self._rows[k]) for k in where.samples)
+            old, new = f"sample {where.samples[0]},", f"sample {rows[0]},"
+            evidence = dataclasses.replace(evidence, sentence=evidence.sentence.replace(old, new))
+            where = dataclasses.replace(where, samples=rows)
+        where = dataclasses.replace(where, step=since)
+        remedy = suspect.changes[0].code if suspect.changes else ""
+        return Finding(suspect.problem, "note", where, evidence, remedy)
+
+    # -- what cannot get better --------------------------------------------------------------------
+
+    def _stillness(self, reading: Reading, values: Mapping[str, Array]) -> None:
+        """Count the looks in a row at which the network cannot change, and did not."""
+        why, names = live.fixed(reading)
+        before = self._before
+        kept = [n for n in names if n in before and np.array_equal(before[n], values[n])]
+        there = bool(why) and len(kept) == len(names)
+        self._still = (self._still[0] + 1 if there else 0, self._still[1] if there else 0)
+
+    def _hopeless(self, moment: Any) -> bool:
+        """Whether nothing can change any more: all rows are asked before it is said."""
+        looks, asked = self._still
+        if not self.stop or looks < max(self.patience, 2 * asked) or not _alike(moment):
+            return False
+        if hasattr(moment.plan, "source") or self._setup is None:
+            return False  # a source of batches: not all rows can be asked
+        view = self._view(moment, self._reading or Reading([], math.nan), math.nan)
+        if not view.stuck:
+            return False
+        self._still = (looks, looks)
+        X, y = moment.rows
+        why, _ = live.fixed(read(_copied(moment.model), moment.loss_function, X, y, moment.step))
+        if why:
+            self.stopped = f"{why}: only a constant is left to learn"
+        return bool(why)
+
+    # -- the result --------------------------------------------------------------------------------
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is suspected now, cause first; nothing where the run learns."""
+        self._broken_off()
+        return list(self._found.values())
+
+    def _broken_off(self) -> None:
+        """Look at a run that diverged: `fit` leaves its last finite weights in the model."""
+        moment = self._moment
+        if moment is None or moment.history.stopped != "diverged":
+            return
+        moment = dataclasses.replace(moment, step=moment.history.steps)
+        if self.steps[-1:] != [moment.step]:
+            self._look(moment, moment.history.epochs)
+        view = self._view(moment, self._read(moment), self._last_update(), failed=True)
+        self._note(view, {s.problem: s for s in live.suspects(view)})
+        self._moment = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is suspected."""
+        return not self.findings
+
+    def report(self) -> Report:
+        """The findings with the flow of δ at the first and the last look.
+
+        Raises `ValueError` before the first look.
+        """
+        findings = self.findings
+        if self._reading is None or self._setup is None:
+            raise ValueError("the doctor has seen no run yet; give it to fit as a callback")
+        setup, reading = self._setup, self._reading
+        facts = {
+            "probe rows": len(setup.X),
+            "looks": len(self.steps),
+            "steps": self.steps[-1],
+            "epochs": self.epochs[-1],
+            "task": setup.task.kind,
+            "loss of the best constant answer": self.constant_loss,
+        }
+        if self.stopped:
+            facts["stopped"] = self.stopped
+        return Report(
+            findings,
+            self._reason(findings),
+            _score(setup, reading),
+            Curve("the probe", tuple(self.loss)),
+            self._start,
+            reading.flows,
+            facts=facts,
+            unfinished=UNPROVED,
+            setup=setup,
+        )
+
+    def _reason(self, findings: list[Finding]) -> str:
+        ends = f"{short(self.loss[0], 3)} to {short(self.loss[-1], 3)}"
+        told = f"The loss on the probe went from {ends} in {self.steps[-1]} steps"
+        looks = "1 look" if len(self.steps) == 1 else f"{len(self.steps)} looks"
+        if not findings:
+            return f"{told}; at {looks} nothing was seen that held it up."
+        return f"{told}; a constant answer has {short(self.constant_loss, 3)}."
+
+    def __str__(self) -> str:
+        return str(self.report()) if self.steps else "the doctor has seen no run yet"
+
+    # -- for a checkpoint --------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {
+            "epochs": list(self.epochs),
+            "steps": list(self.steps),
+            "loss": np.array(self.loss, np.float64),
+            "curves": {
+                name: {layer: np.array(line, np.float64) for layer, line in lines.items()}
+                for name, lines in self.curves.items()
+            },
+            "first": dict(self.first),
+            "events": [list(event) for event in self.events],
+            "stopped": self.stopped,
+            "streaks": {problem: list(streak) for problem, streak in self._streaks.items()},
+            "still": list(self._still),
+            "told": list(self._told),
+            "before": dict(self._before),
+            "start": [dataclasses.asdict(flow) for flow in self._start],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._reset()
+        self.epochs, self.steps = list(state["epochs"]), list(state["steps"])
+        self.loss = np.asarray(state["loss"], np.float64).tolist()
+        self.curves = {
+            name: {layer: np.asarray(line).tolist() for layer, line in lines.items()}
+            for name, lines in state["curves"].items()
+        }
+        self.first, self.stopped = dict(state["first"]), str(state["stopped"])
+        self.events = [(int(step), str(p), str(said)) for step, p, said in state["events"]]
+        self._streaks = {p: (int(n), int(step)) for p, (n, step) in state["streaks"].items()}
+        self._still = (int(state["still"][0]), int(state["still"][1]))
+        self._before = {name: np.asarray(v) for name, v in state["before"].items()}
+        self._start = tuple(Flow(**flow) for flow in state["start"])
+        self._told = list(state["told"])
+
+
+# -- the run -------------------------------------------------------------------------------------
+
+
+def _copied(model: Any) -> Any:
+    """A copy: what a module of the user's remembers of being called stays out of the run."""
+    return copy.deepcopy(model)
+
+
+def _alike(moment: Any) -> bool:
+    """Whether a step of training sees the network that evaluation sees."""
+    model = moment.model
+    apart = any(isinstance(module, Dropout) for module in model.modules())
+    averaged = getattr(moment.optimizer, "averages", None) is not None
+    return not (apart or averaged or any(True for _ in model.named_buffers()))
+
+
+def _moved(before: Array | None, after: Array) -> float:
+    """‖after − before‖/‖before‖; NaN where it is not known."""
+    return math.nan if before is None else _ratio({"": before}, {"": after})
+
+
+def _ratio(before: Mapping[str, Array], after: Mapping[str, Array]) -> float:
+    """As `_moved`, of all parameters as one vector."""
+    if not before:
+        return math.nan
+    # Not a product: a linear algebra library would wake all its threads for it.
+    ground = sum(float(np.square(v, dtype=np.float64).sum()) for v in before.values())
+    steps = (np.subtract(after[n], v, dtype=np.float64) for n, v in before.items())
+    way = sum(float(np.square(step).sum()) for step in steps)
+    return math.sqrt(way / ground) if ground else math.nan
+
+
+def _score(setup: Setup, reading: Reading) -> Score:
+    """The metric of the probe, in evaluation mode."""
+    task, value = setup.task, math.nan
+    prediction = np.asarray(reading.prediction)
+    if prediction.size and np.isfinite(prediction).all():
+        value = task.score(prediction, setup.y, getattr(setup.loss, "boundary", 0.5))
+    return Score(task.metric, value, task.constant(setup.y), reading.loss)
