@@ -305,9 +305,8 @@ def audit(chosen: Any) -> None:
 def suite_of(chosen: Any) -> list[Case]:
     """The cases that the command line asks for."""
     only = [word for word in chosen.only.split(",") if word]
-    suite = cases(chosen.seed, only, chosen.jobs, crossed=chosen.crossed)[
-        :: 3 if chosen.quick else 1
-    ]
+    suite = cases(chosen.seed, only, chosen.jobs, crossed=chosen.crossed)
+    suite = suite[::3] if chosen.quick else suite
     if not suite:
         sys.exit(f"no case begins with {chosen.only}; ids are like dead_relu/1 or sound/sparse")
     return suite

@@ -119,6 +119,18 @@ def test_a_case_that_is_not_what_it_claims_is_not_kept(suite: dict[str, Any]) ->
 
 
 @pytest.mark.slow
+def test_crossed_cases_are_drawn_anew_and_hold(suite: dict[str, Any]) -> None:
+    import diagnosis_suite
+
+    only = ("crossed/single_class_softmax", "crossed/sound/5")
+    found = diagnosis_suite.cases(3, only, crossed=True)
+    assert [case.sound for case in found] == [False] * 3 + [True]
+    assert not {case.id for case in found} & set(suite)
+    assert len({case.X.tobytes() for case in found}) == len(found)
+    assert all(diagnosis_suite.holds(case) for case in found[2:])
+
+
+@pytest.mark.slow
 def test_every_recorded_case_holds(suite: dict[str, Any]) -> None:
     import diagnosis_suite
 

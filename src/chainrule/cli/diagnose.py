@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ..data import Table
 from ..diagnose.finding import Report, Where
-from ..errors import ChainruleError, DataError, listed
+from ..errors import ChainruleError, DataError
 from ..runs.config import Rule, Settings, read_toml
 from ..runs.folder import CONFIG, RunFolder
 from ..runs.start import Start, start
@@ -24,7 +24,7 @@ from .output import demand_place, write_text
 from .terminal import console, named, plain_json
 from .train import _lasting, _read
 
-KEPT = ("checkpoint_every", "plots", "tensorboard", "stream")  # nothing to a run's steps
+KEPT = ("checkpoint_every", "plots", "doctor", "tensorboard", "stream")  # nothing to a run's steps
 POSITIVE: dict[str, Any] = {"kind": float, "low": 0, "open_low": True}
 MANY = Rule("How much work counterfactuals may be.", **POSITIVE)
 LONG = Rule("How long a diagnosis may take.", **POSITIVE)
@@ -70,7 +70,7 @@ def diagnose(
     """Train a network under watch; say what is wrong with the run, and prove what repairs it.
 
     \b
-    chainrule diagnose runs/flowers-1            the run that was, to the bit
+    chainrule diagnose runs/flowers-1            the run that was, once more
     chainrule diagnose settings.toml --lr 10     flags go before the file
     chainrule diagnose flowers.csv --target species --hidden 32 --html page.html
     chainrule diagnose runs/flowers-1 --apply    the repair as settings, tried once
@@ -271,7 +271,8 @@ def _apply(report: Report, case: _Case) -> _Repaired:
         return _Repaired(refused="no remedy was verified, so there are no settings to write")
     found = repair(report.setup, report.change.apply(report.setup), case.run.settings)
     if found.unsaid:
-        return _Repaired(refused=f"settings cannot say {listed(found.unsaid)}: nothing was written")
+        what = " and ".join(found.unsaid)
+        return _Repaired(refused=f"settings cannot say {what}: nothing was written")
     if not found.changed:
         return _Repaired(refused="settings cannot say the remedy: nothing was written")
     new = start(case.table, found.settings)

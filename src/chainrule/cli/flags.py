@@ -23,7 +23,7 @@ HEADINGS = {
     "Validation and score": ("held_out", "validation", "patience"),
     "The run": (
         "run", "no_run", "resume", "config", "seed", "dtype", "threads", "checkpoint_every",
-        "plots", "tensorboard",
+        "plots", "doctor", "tensorboard",
     ),
 }  # fmt: skip
 LAST = "Output"

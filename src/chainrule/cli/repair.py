@@ -172,6 +172,8 @@ def _start(before: Any, after: Any, settings: Settings, found: dict[str, Any]) -
     old = _weights(before.model)
     new = _weights(after.model)
     if all(map(np.array_equal, old, new)):
+        if not all(map(np.array_equal, _biases(before.model), _biases(after.model))):
+            return found, ["other biases to start from"]
         with_found = dataclasses.replace(settings, **found)
         drawn = _drawn(settings)
         if len(drawn) == 1 and _drawn(with_found) != drawn:
@@ -207,6 +209,10 @@ def _weights(model: Any) -> list[Any]:
     return [layer.weight.value for layer in model if isinstance(layer, layers.Affine)]
 
 
+def _biases(model: Any) -> list[Any]:
+    return [layer.bias.value for layer in model if isinstance(layer, layers.Affine)]
+
+
 @dataclass(frozen=True)
 class _Stage:
     units: int
@@ -227,7 +233,7 @@ def _stages(chain: list[Any]) -> list[_Stage] | None:
                 return None  # two linear layers, and nothing between them
             units = int(layer.weight.shape[0])
         elif type(layer) in NAMES:
-            if units is None:
+            if units is None or layer.config() != type(layer)().config():
                 return None
             stages.append(_Stage(units, NAMES[type(layer)]))
             units = None

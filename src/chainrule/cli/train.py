@@ -13,14 +13,14 @@ import textwrap
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 import numpy as np
 
 from ..data import BUNDLED, Table
-from ..errors import DataError, quoted
+from ..errors import DataError, GradientError, quoted
 from ..plot import spark
 from ..runs import job
 from ..runs.config import Settings, read_toml
@@ -186,12 +186,17 @@ def _train(
 
     keeping: dict[str, Any] = {} if folder is None else {"folder": folder, "resume": resume}
     show: Any = display(lambda: _heading(rows, folder)) if voice.speaks else False
+    watching = _doctors(settings)
     began = time.perf_counter()
     try:
         with _terminable(), _warnings_in_a_line():
-            trained = job.train_table(rows, settings, progress=show, **keeping)
+            trained = job.train_table(rows, settings, progress=show, callbacks=watching, **keeping)
             seconds = time.perf_counter() - began
             saved = _saved(trained, path, folder)
+    except GradientError:
+        for line in _suspicions(watching):
+            click.echo(line, err=True)
+        raise
     except KeyboardInterrupt:
         if folder is None or not folder.has(CONFIG):
             raise
@@ -211,6 +216,27 @@ def _train(
         err=True,
     )
     return 130
+
+
+def _doctors(settings: Settings) -> list[Any]:
+    """What watches the layers, where it is asked for."""
+    if not settings.doctor:
+        return []
+    from ..diagnose.doctor import Doctor
+
+    return [Doctor()]
+
+
+def _suspicions(watching: Sequence[Any]) -> list[str]:
+    """What a doctor suspects, each in a line; that it suspects nothing, too."""
+    found = []
+    for doctor in watching:
+        found += [
+            f"doctor: {finding.problem}{f' ({where})' if (where := str(finding.where)) else ''}:"
+            f" {finding.evidence.sentence}"
+            for finding in doctor.findings
+        ] or [f"doctor: nothing looked wrong at {counted(len(doctor.steps), 'look')}"]
+    return found
 
 
 def _stopped_at_once(folder: RunFolder) -> int:
@@ -335,9 +361,10 @@ def _report(trained: Any, path: str, seconds: float) -> None:
             f" (error ±{number(score.error, 4)}; always the mean: {known(score.baseline)})",
             highlight=False,
         )
-    for sentence in advice(trained)[:NOTES]:
+    said = [f"note: {sentence}" for sentence in advice(trained)[:NOTES]]
+    for sentence in [*_suspicions(trained.observers), *said]:
         width = out.width if out.is_terminal else 80
-        lines = textwrap.fill(f"note: {sentence}", width, break_on_hyphens=False)
+        lines = textwrap.fill(sentence, width, break_on_hyphens=False)
         out.print(lines, highlight=False, markup=False)
     out.print(f"saved {path}", highlight=False, markup=False)
 
@@ -360,4 +387,5 @@ def _as_json(trained: Any, path: str, seconds: float) -> dict[str, Any]:
         "loss": list(trained.history.loss),
         "seconds": seconds,
         "run": None if trained.folder is None else trained.folder.path,
+        **({"doctor": trained.observers[0].to_dict()} if trained.observers else {}),
     }

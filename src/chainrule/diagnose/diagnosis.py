@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,14 @@ from ..errors import ChainruleError, quoted
 from ..nn.base import count
 from .advice import advice
 from .check import static_suspects
-from .finding import Finding, Flow, Report
+from .finding import Flow, Report
 from .others import adopted
-from .setup import Setup
+from .setup import Setup, Suspect
 from .show import reporter
 from .starts import starts_of
 from .task import task_of
 from .trials import Trials
-from .verdict import Verdict, judge
+from .verdict import Verdict, judge, sound, unproved
 from .watching import Story, watched
 
 __all__ = ["diagnose"]
@@ -109,10 +110,10 @@ def _reported(setup: Setup, trials: Trials, starts: int, said: Sequence[str]) ->
         raise outcome.refusal or ValueError(outcome.score.error)
     if outcome.interrupted:
         trials.stop()
-        done = outcome.history.steps
-        verdict = Verdict([], f"After {done} of {setup.steps} steps nothing can be said yet.")
     else:
         verdict = judge(story, static, trials)
+    if outcome.interrupted or (trials.stopped and not verdict.findings and not sound(story)):
+        verdict = unproved(story, static)
     begun = not outcome.score.error or story.diverged
     again = ""
     if starts > 1 and begun and not trials.stopped:
@@ -124,7 +125,7 @@ def _reported(setup: Setup, trials: Trials, starts: int, said: Sequence[str]) ->
         curve=outcome.curve,
         start=_moving(story.start.flows, story.first.layers) if begun else (),
         end=_moving(story.end.flows, story.last.layers) if begun else (),
-        advice=tuple(said) + (_advice(setup, story, verdict.findings) if begun else ()),
+        advice=(*said, *_harmless(static, verdict), *(_advice(setup, story) if begun else ())),
         tried=tuple((name, o.score) for name, (_, o) in trials.done.items()),
         facts=_facts(setup, trials) | (_losses(story) if begun else {}),
         starts=again,
@@ -136,12 +137,21 @@ def _reported(setup: Setup, trials: Trials, starts: int, said: Sequence[str]) ->
 
 def _moving(flows: Sequence[Flow], moved: dict[str, float]) -> tuple[Flow, ...]:
     """The flows, with how far a step moves the weights of each."""
-    from dataclasses import replace
-
     return tuple(replace(f, update=moved.get(f.weight, math.nan)) for f in flows)
 
 
-def _advice(setup: Setup, story: Story, findings: Sequence[Finding]) -> tuple[str, ...]:
+def _harmless(static: Sequence[Suspect], verdict: Verdict) -> tuple[str, ...]:
+    """What was seen before training and did no harm: unusual settings that work."""
+    if verdict.findings:
+        return ()
+    return tuple(
+        f"Seen before training, without harm here: {suspect.evidence.sentence}"
+        for suspect in static
+        if suspect.problem != "unscaled_inputs"  # of which the advice speaks itself
+    )
+
+
+def _advice(setup: Setup, story: Story) -> tuple[str, ...]:
     return advice(setup, _moving(story.end.flows, story.last.layers))
 
 

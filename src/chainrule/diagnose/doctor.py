@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -11,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from ..errors import quoted
-from ..nn import Dropout, losses
+from ..nn import losses
 from ..nn.base import count
-from ..plot.scale import short
-from ..train.inputs import features, targets
+from ..plot import Chart
 from . import live
-from .finding import Curve, Finding, Flow, Report, Score
+from .check import static_suspects
+from .finding import Finding, Flow, Report
 from .flow import Reading, read
+from .sample import alike, copied, drawn, moved, ratio
 from .setup import Setup, Suspect
-from .task import task_of
 from .watching import constant_loss
 
 __all__ = ["Doctor"]
@@ -29,8 +28,6 @@ Array = Any
 PROBE = {"probe": (256, 0.02), "full": (2048, 0.1)}  # rows; what looks may take of all rows trained
 EARLY = 12  # looks that any run is worth, the more of them the earlier
 KEPT = 400  # looks after which they become rarer
-STREAM = 20001  # of random numbers, apart from those that order the rows
-UNPROVED = "watched, not proved: cr.diagnose runs the remedies"
 
 
 class Doctor:
@@ -53,7 +50,7 @@ class Doctor:
     `findings` are suspicions, as notes that nobody has verified: their signature was seen at
     `patience` looks in a row and for a tenth of the planned run, while the network has learnt
     nothing that a constant answer would not do as well. What a run gets over is taken back; `first`
-    keeps the step at which each signature was first seen, and `events` what was said when.
+    keeps the step at which the signature of each was first seen, `events` what was said when.
     `report()` is a `Report` of them; `cr.diagnose` tries the remedies.
 
     `stop=True` ends a run that no step can change any more, and `stopped` says why: at `patience`
@@ -116,6 +113,8 @@ class Doctor:
         self._rows: Array = None  # the probe's, by their place in X
         self._setup: Setup | None = None
         self._reading: Reading | None = None
+        self._well_begun = True  # whether no signature was there before the first step
+        self._static: tuple[Suspect, ...] | None = None
         self._moment: Any = None  # the last one of a run that is not over
 
     # -- what fit calls ----------------------------------------------------------------------------
@@ -160,30 +159,8 @@ class Doctor:
     # -- the probe ---------------------------------------------------------------------------------
 
     def _prepare(self, moment: Any) -> None:
-        """The probe as a run of its own: what a signature's remedies are written for."""
-        plan, model = moment.plan, moment.model
-        loss = self.objective or moment.loss_function
-        weights = None
-        if self.given is None:
-            (X, y), weights = moment.rows, plan.weights
-        else:
-            X = features(model, self.given[0])
-            y = targets(model, loss, X, self.given[1])
-        most = PROBE[self.detail][0]
-        self._rows = np.arange(len(X)) if len(X) <= most and weights is None else None
-        if self._rows is None:
-            rng = np.random.default_rng([plan.seed, STREAM])
-            share = None if weights is None else weights / weights.sum(dtype=np.float64)
-            # With weights a row may come twice, as often as it counts.
-            size = most if weights is not None else min(most, len(X))
-            self._rows = np.sort(rng.choice(len(X), size, replace=share is not None, p=share))
-        X, y = np.array(X[self._rows]), np.array(y[self._rows])
-        own = _copied(model)
-        width = np.shape(own.predict(X[:1]))[1:]
-        task = task_of(loss, y, int(np.prod(width)))
-        self._setup = Setup(
-            own, X, y, loss, copy.copy(moment.optimizer), plan.epochs, plan.size, plan.seed, task
-        )
+        """Draw the probe, and measure the best constant answer on it."""
+        self._rows, self._setup = drawn(moment, self.given, self.objective, PROBE[self.detail][0])
         self.constant_loss = constant_loss(self._setup)
 
     # -- a look ------------------------------------------------------------------------------------
@@ -192,9 +169,9 @@ class Doctor:
         reading = self._read(moment)
         values = {name: p.value for name, p in moment.model.named_parameters()}
         since = max(1, moment.step - (self.steps or [0])[-1])
-        moved = {name: _moved(self._before.get(name), v) / since for name, v in values.items()}
-        self._enter(epoch, moment.step, reading, moved)
-        whole = _ratio(self._before, values) / since
+        steps = {name: moved(self._before.get(name), v) / since for name, v in values.items()}
+        self._enter(epoch, moment.step, reading, steps)
+        whole = ratio(self._before, values) / since
         view = self._view(moment, reading, whole)
         self._note(view, self._counted(view))
         self._stillness(reading, values)
@@ -206,7 +183,7 @@ class Doctor:
         if self._setup is None:
             self._prepare(moment)
         assert self._setup is not None
-        setup = self._setup = self._setup.changed(model=_copied(moment.model))
+        setup = self._setup = self._setup.changed(model=copied(moment.model))
         self._reading = read(setup.model, setup.loss, setup.X, setup.y, moment.step)
         return self._reading
 
@@ -218,7 +195,7 @@ class Doctor:
     def _last_update(self) -> float:
         return max((line[-1] for line in self.curves["update"].values()), default=math.nan)
 
-    def _enter(self, epoch: int, step: int, reading: Reading, moved: Mapping[str, float]) -> None:
+    def _enter(self, epoch: int, step: int, reading: Reading, steps: Mapping[str, float]) -> None:
         """One number more on each curve."""
         if not self.steps:
             self._start = reading.flows
@@ -233,7 +210,7 @@ class Doctor:
             slopes = np.asarray(layer.gradient, np.float64)
             values = (
                 flow.delta, flow.gain, flow.slope, len(flow.dead) / max(1, flow.units),
-                flow.saturated, moved.get(flow.weight, math.nan),
+                flow.saturated, steps.get(flow.weight, math.nan),
                 float(np.sqrt(np.square(slopes).sum())),
             )  # fmt: skip
             for curve, value in zip(self.CURVES, values, strict=True):
@@ -255,9 +232,18 @@ class Doctor:
             history.loss[-1] if len(history.loss) else math.nan,
             steps[0] if len(steps) else math.nan,
             update,
+            well_begun=self._well_begun,
+            check=self._checked,
             lived=not any(f.dead and len(f.dead) * 2 >= f.units for f in self._start[:-1]),
             failed=failed,
         )
+
+    def _checked(self) -> tuple[Suspect, ...]:
+        """What `check` would say; it is asked once."""
+        if self._static is None and self._setup is not None:
+            found = static_suspects(self._setup)
+            self._static = tuple(s for s in found if s.severity == "problem")
+        return self._static or ()
 
     # -- what is said of it ------------------------------------------------------------------------
 
@@ -266,8 +252,8 @@ class Doctor:
         step, found = view.reading.step, {s.problem: s for s in live.suspects(view)}
         streaks = {problem: self._streaks.get(problem, (0, step)) for problem in found}
         self._streaks = {problem: (looks + 1, since) for problem, (looks, since) in streaks.items()}
-        for problem, (_, since) in self._streaks.items():
-            self.first.setdefault(problem, since)
+        if step == 0:
+            self._well_begun = not found
         return found
 
     def _note(self, view: live.View, found: Mapping[str, Suspect]) -> None:
@@ -280,6 +266,7 @@ class Doctor:
             least = live.held_for(suspect, view)
             if least == 0 or (looks >= self.patience and step - since >= least * planned):
                 told[problem] = self._finding(suspect, since)
+                self.first.setdefault(problem, since)
         self.events += [(step, problem, "over") for problem in self._told if problem not in told]
         self.events += [
             (step, problem, finding.evidence.sentence)
@@ -313,7 +300,7 @@ class Doctor:
     def _hopeless(self, moment: Any) -> bool:
         """Whether nothing can change any more: all rows are asked before it is said."""
         looks, asked = self._still
-        if not self.stop or looks < max(self.patience, 2 * asked) or not _alike(moment):
+        if not self.stop or looks < max(self.patience, 2 * asked) or not alike(moment):
             return False
         if hasattr(moment.plan, "source") or self._setup is None:
             return False  # a source of batches: not all rows can be asked
@@ -322,7 +309,7 @@ class Doctor:
             return False
         self._still = (looks, looks)
         X, y = moment.rows
-        why, _ = live.fixed(read(_copied(moment.model), moment.loss_function, X, y, moment.step))
+        why, _ = live.fixed(read(copied(moment.model), moment.loss_function, X, y, moment.step))
         if why:
             self.stopped = f"{why}: only a constant is left to learn"
         return bool(why)
@@ -360,36 +347,21 @@ class Doctor:
         findings = self.findings
         if self._reading is None or self._setup is None:
             raise ValueError("the doctor has seen no run yet; give it to fit as a callback")
-        setup, reading = self._setup, self._reading
-        facts = {
-            "probe rows": len(setup.X),
-            "looks": len(self.steps),
-            "steps": self.steps[-1],
-            "epochs": self.epochs[-1],
-            "task": setup.task.kind,
-            "loss of the best constant answer": self.constant_loss,
-        }
-        if self.stopped:
-            facts["stopped"] = self.stopped
-        return Report(
-            findings,
-            self._reason(findings),
-            _score(setup, reading),
-            Curve("the probe", tuple(self.loss)),
-            self._start,
-            reading.flows,
-            facts=facts,
-            unfinished=UNPROVED,
-            setup=setup,
-        )
+        from .bedside import report_of
 
-    def _reason(self, findings: list[Finding]) -> str:
-        ends = f"{short(self.loss[0], 3)} to {short(self.loss[-1], 3)}"
-        told = f"The loss on the probe went from {ends} in {self.steps[-1]} steps"
-        looks = "1 look" if len(self.steps) == 1 else f"{len(self.steps)} looks"
-        if not findings:
-            return f"{told}; at {looks} nothing was seen that held it up."
-        return f"{told}; a constant answer has {short(self.constant_loss, 3)}."
+        return report_of(self, findings, self._setup, self._start, self._reading)
+
+    def section(self) -> tuple[str, list[str], list[tuple[str, Chart, str]]]:
+        """What a run's report shows: a title, sentences, and charts by name with their readings."""
+        from .bedside import section_of
+
+        return section_of(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The curves, what was said when and the findings, as plain values for JSON."""
+        from .bedside import plain
+
+        return plain(self)
 
     def __str__(self) -> str:
         return str(self.report()) if self.steps else "the doctor has seen no run yet"
@@ -413,6 +385,7 @@ class Doctor:
             "still": list(self._still),
             "told": list(self._told),
             "before": dict(self._before),
+            "well_begun": self._well_begun,
             "start": [dataclasses.asdict(flow) for flow in self._start],
         }
 
@@ -431,45 +404,4 @@ class Doctor:
         self._still = (int(state["still"][0]), int(state["still"][1]))
         self._before = {name: np.asarray(v) for name, v in state["before"].items()}
         self._start = tuple(Flow(**flow) for flow in state["start"])
-        self._told = list(state["told"])
-
-
-# -- the run -------------------------------------------------------------------------------------
-
-
-def _copied(model: Any) -> Any:
-    """A copy: what a module of the user's remembers of being called stays out of the run."""
-    return copy.deepcopy(model)
-
-
-def _alike(moment: Any) -> bool:
-    """Whether a step of training sees the network that evaluation sees."""
-    model = moment.model
-    apart = any(isinstance(module, Dropout) for module in model.modules())
-    averaged = getattr(moment.optimizer, "averages", None) is not None
-    return not (apart or averaged or any(True for _ in model.named_buffers()))
-
-
-def _moved(before: Array | None, after: Array) -> float:
-    """‖after − before‖/‖before‖; NaN where it is not known."""
-    return math.nan if before is None else _ratio({"": before}, {"": after})
-
-
-def _ratio(before: Mapping[str, Array], after: Mapping[str, Array]) -> float:
-    """As `_moved`, of all parameters as one vector."""
-    if not before:
-        return math.nan
-    # Not a product: a linear algebra library would wake all its threads for it.
-    ground = sum(float(np.square(v, dtype=np.float64).sum()) for v in before.values())
-    steps = (np.subtract(after[n], v, dtype=np.float64) for n, v in before.items())
-    way = sum(float(np.square(step).sum()) for step in steps)
-    return math.sqrt(way / ground) if ground else math.nan
-
-
-def _score(setup: Setup, reading: Reading) -> Score:
-    """The metric of the probe, in evaluation mode."""
-    task, value = setup.task, math.nan
-    prediction = np.asarray(reading.prediction)
-    if prediction.size and np.isfinite(prediction).all():
-        value = task.score(prediction, setup.y, getattr(setup.loss, "boundary", 0.5))
-    return Score(task.metric, value, task.constant(setup.y), reading.loss)
+        self._told, self._well_begun = list(state["told"]), bool(state["well_begun"])

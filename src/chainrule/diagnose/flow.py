@@ -125,6 +125,27 @@ class _Place:
     net: Tensor
     out: Tensor | None
     bias: Parameter | None
+    left: bool  # W·x: the rows of X are columns in the product
+    turned: bool  # and in the net
+
+    def rows(self, value: Any) -> Array:
+        """The net, or what has its shape, with a row for each row of X."""
+        return np.swapaxes(value, -1, -2) if self.turned else np.asarray(value)
+
+    @property
+    def inputs(self) -> Array:
+        """What the weight is multiplied with, row by row."""
+        value = np.asarray(self.product.inputs[1 if self.left else 0].value)
+        return np.swapaxes(value, -1, -2) if self.left else value
+
+    @property
+    def stored_otherwise(self) -> bool:
+        """Whether the weight is stored as (inputs, units)."""
+        node, other = self.product.inputs[0 if self.left else 1], not self.left
+        while node is not self.weight:
+            other ^= node.op.name == "transpose"
+            node = node.inputs[0]
+        return other
 
 
 @dataclass(eq=False)
@@ -184,7 +205,8 @@ def _place(
     behind: dict[Tensor, Parameter],
 ) -> _Place:
     """From a product to its net and on to what its transfer function makes of it."""
-    place = _Place(weight, node, node, None, None)
+    left = node.inputs[0] in behind
+    place = _Place(weight, node, node, None, None, left, left)
     here = node
     while here is not out:
         following = [u for u in users.get(here, []) if u.op is not None]
@@ -203,6 +225,7 @@ def _place(
             place.net = here.inputs[0]
             return place
         place.net = here
+        place.turned ^= name == "transpose"
     if place.net is not out and place.out is None:  # linear: the next product takes it as it is
         place.out = None
     return place
@@ -246,18 +269,18 @@ def _layer(
     last: bool,
 ) -> Layer:
     place = several[0][1]
-    nets = [np.asarray(p.net.value) for _, p in several]
+    nets = [p.rows(p.net.value) for _, p in several]
     units = nets[0].shape[-1]
     delta = _rms(_of(part, p.net) for part, p in several)
     outs = [(part, p.net if p.out is None else p.out) for part, p in several]
     upstream = _rms(_of(part, out) for part, out in outs)
     slopes = [_slope(p) for _, p in several]
     dead, dead_rows, saturated = _still(place, slopes, units)
-    inputs = [np.asarray(p.product.inputs[0].value) for _, p in several]
+    inputs = [p.inputs for _, p in several]
     name = names[place.weight]
     weight = np.asarray(place.weight.value)
     gradient = gradients[name]
-    if weight.ndim == 2 and weight.shape[0] != np.shape(place.product.value)[-1]:
+    if weight.ndim == 2 and place.stored_otherwise:
         weight, gradient = weight.T, gradient.T
     edges, counts = _histogram(nets)
     flow = Flow(
@@ -277,7 +300,7 @@ def _layer(
     return Layer(
         flow, weight, None if place.bias is None else np.asarray(place.bias.value), gradient,
         _rms(inputs), _rms(nets), upstream, dead_rows, _worst(nets),
-        _share_still([_of(part, p.net) for part, p in several]),
+        _share_still([p.rows(_of(part, p.net)) for part, p in several]),
     )  # fmt: skip
 
 
@@ -300,7 +323,7 @@ def _slope(place: _Place) -> Array | None:
         return None
     net = np.asarray(node.inputs[0].value)
     slope = node.op.locals[0](net, np.asarray(node.value), **node.params)
-    return np.broadcast_to(np.asarray(slope), net.shape)
+    return place.rows(np.broadcast_to(np.asarray(slope), net.shape))
 
 
 def steepest(node: Tensor) -> float:
@@ -393,9 +416,12 @@ def _broken(
         if value.dtype.kind != "f" or np.isfinite(value).all():
             continue
         place = tuple(int(k) for k in np.argwhere(~np.isfinite(value))[0])
+        if node in names:  # no row of X brought it about
+            module = names[node].rpartition(".")[0]
+            return NonFinite("parameter", module, start, (*place, 0)[0], float(value[place]), ())
         operands = tuple(
             float(np.broadcast_to(np.asarray(x.value), value.shape)[place])
-            for x in node.inputs
+            for x in (() if node in products else node.inputs)
             if np.asarray(x.value).dtype.kind == "f" and _stretches(x.value, value.shape)
         )
         row = start + place[0] if place else start
@@ -415,9 +441,10 @@ def _stretches(value: Any, shape: tuple[int, ...]) -> bool:
 def product(flows: tuple[Flow, ...]) -> tuple[Factor, ...]:
     """δ at the output times every factor down to the first layer, in the order of the flow.
 
-    They multiply to δ of the first layer. The decades that a factor loses are −log₁₀ of it; each
-    one's `share` is its part of all that is lost. Where the whole falls a thousandfold, or grows
-    so, the worst factor is `guilty`, and with it all that are at least half as bad.
+    They multiply to δ of the first layer; an exact 0 is the last of them. The decades that a factor
+    loses are −log₁₀ of it; each one's `share` is its part of all that is lost. Where the whole
+    falls a thousandfold, or grows so, the worst factor is `guilty`, and with it all that are at
+    least half as bad.
     """
     if len(flows) < 2:
         return ()
@@ -428,6 +455,8 @@ def product(flows: tuple[Flow, ...]) -> tuple[Factor, ...]:
         made.append(Factor(f"W{k + 2}ᵀ", flow.gain, "gain", above.layer))
         if flow.transfer:
             made.append(Factor(f"{flow.transfer}′{k + 1}", flow.slope, "slope", flow.layer))
+    zero = next((k for k, f in enumerate(made) if f.value == 0), len(made))
+    made = made[: zero + 1]
     logs = [0.0 if f.kind == "delta" else _decades(f.value) for f in made]
     whole = sum(logs)
     lost = sum(max(0.0, -x) for x in logs)

@@ -15,7 +15,6 @@ import numpy as np
 
 from ..plot.scale import short
 from . import remedies, signs
-from .check import static_suspects
 from .finding import PROBLEMS, Evidence, Where
 from .flow import Layer, Reading
 from .setup import Setup, Suspect
@@ -27,6 +26,7 @@ Array = Any
 LEAST = 0.01  # of a constant answer's loss: what a network must gain to have learnt anything
 ABOVE = 1.05  # times where it began: more than the probe's rows differ by
 GROWN = 1e6  # the growth of the loss that needs no second look
+USUAL = 1e-3  # ‖Δw‖/‖w‖ of a step
 PART, MOST = 0.1, 0.5  # of the planned run: how long a signature lasts, and a plateau
 
 
@@ -42,6 +42,8 @@ class View:
     training_first: float  # the loss of the first step
     update: float  # ‖Δw‖/‖w‖ a step since the last look
     lived: bool = True  # whether no layer was dead before the first step
+    well_begun: bool = True  # whether no signature was there before the first step
+    check: Callable[[], tuple[Suspect, ...]] = tuple  # what can be seen without running anything
     failed: bool = False  # whether the run has left the finite numbers
 
     @property
@@ -53,6 +55,11 @@ class View:
     def end(self) -> Reading:
         """As `reading`."""
         return self.reading
+
+    @property
+    def static(self) -> tuple[Suspect, ...]:
+        """What can be seen in the network and the probe; it is asked for only in trouble."""
+        return self.check() if self.reading.step else ()
 
     @property
     def stuck(self) -> bool:
@@ -68,17 +75,23 @@ class View:
 
 
 def suspects(view: View) -> list[Suspect]:
-    """Every suspicion that this look gives, in the order of causes."""
+    """Every suspicion that this look gives, in the order of causes.
+
+    What can be seen without running anything is suspected only of a run that is in trouble.
+    """
     found = [s for read in SIGNATURES for s in read(view)]
+    if not found and view.stuck and view.reading.step:
+        found = list(plateau(view))
+    if found:
+        found += view.static
     kinds = {s.problem: s for s in reversed(found)}
-    if view.stuck and not kinds:
-        kinds = {s.problem: s for s in plateau(view)}
     return sorted(kinds.values(), key=lambda s: (not _is_cause(s, view), _rank(s)))
 
 
 def _is_cause(suspect: Suspect, view: View) -> bool:
     """Steps that are too long kill units and blow up weights; what was there before did not."""
-    return suspect.problem == "learning_rate_too_high" and view.lived
+    begun = view.well_begun and not view.static
+    return suspect.problem == "learning_rate_too_high" and begun
 
 
 def _rank(suspect: Suspect) -> int:
@@ -97,9 +110,9 @@ def overlarge(view: View) -> Iterator[Suspect]:
     """The loss is above where it began and above a constant answer's, or the run diverged."""
     reading, ground = view.reading, max(view.first, view.constant_loss)
     over = reading.loss > ABOVE * ground and view.training > ABOVE * view.training_first
-    if not (over or view.failed) or math.isnan(ground):
+    if not (over or view.failed) or math.isnan(ground) or not reading.step:
         return
-    changes = remedies.rates(view.setup, signs.LOWER)
+    slower = remedies.rate(view.setup, 0.1)
     told = "left the finite numbers" if view.failed else "is above where it began"
     sentence = (
         f"The run {told}: the loss on the probe was {_shown(view.first)} before the first step and"
@@ -113,6 +126,7 @@ def overlarge(view: View) -> Iterator[Suspect]:
         "loss of the best constant answer": view.constant_loss,
         "‖Δw‖/‖w‖ a step": view.update,
     }
+    changes = () if slower is None else (slower,)
     yield Suspect("learning_rate_too_high", Where(), Evidence(sentence, quantities), changes)
 
 
@@ -177,9 +191,9 @@ def plateau(view: View) -> Iterator[Suspect]:
         f" {_shown(reading.gradient_norm)}, and a step moves the weights by {_percent(view.update)}"
         " of their length (0.1 % is usual)."
     )
-    seen = [s for s in static_suspects(view.setup) if s.severity == "problem"]
-    if seen:
-        yield _retold(seen[0], f"{sentence} {seen[0].evidence.sentence}")
+    if view.static:
+        first = view.static[0]
+        yield _retold(first, f"{sentence} {first.evidence.sentence}")
         return
     quantities = {
         "loss": reading.loss,
@@ -187,9 +201,9 @@ def plateau(view: View) -> Iterator[Suspect]:
         "‖∂L/∂w‖": reading.gradient_norm,
         "‖Δw‖/‖w‖ a step": view.update,
     }
-    changes = remedies.rates(view.setup, signs.HIGHER) if view.update < 1e-3 else ()
-    changes = changes or (remedies.longer(view.setup, 10),)
-    yield Suspect("learning_rate_too_low", Where(), Evidence(sentence, quantities), changes)
+    faster = remedies.rate(view.setup, 10.0) if view.update < USUAL else None
+    change = faster or remedies.longer(view.setup, 10)
+    yield Suspect("learning_rate_too_low", Where(), Evidence(sentence, quantities), (change,))
 
 
 SIGNATURES: tuple[Callable[[View], Iterator[Suspect]], ...] = (

@@ -52,7 +52,7 @@ def two_rows(setup: Setup, trials: Trials) -> dict[str, Any]:
 def enriched(suspect: Suspect, story: Story) -> Evidence:
     """The evidence of what was seen before training, with what the backward flow says of it."""
     evidence = suspect.evidence
-    if story.outcome.score.error and not story.diverged:
+    if story.refused:
         return evidence
     quantities = dict(evidence.quantities)
     if suspect.problem == "unscaled_inputs":

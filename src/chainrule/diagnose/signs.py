@@ -22,7 +22,7 @@ from .setup import Change, Setup, Suspect
 from .stable import on_logits, without_last
 from .watching import Story
 
-__all__ = ["ORDER", "Signature", "consequences", "signs", "transfers"]
+__all__ = ["ORDER", "Signature", "consequences", "early", "signs", "transfers"]
 
 Array = Any
 
@@ -33,7 +33,6 @@ FEW = 0.1  # of the rows: what is lost there is a tenth of the data
 FALL = 1e-3  # of δ at the output: three decades on the way to the first layer
 GROWN = 1e6
 AMPLIFIED = 100.0
-HIGHER, LOWER = (3, 10, 30, 100, 1000), (1 / 3, 1 / 10, 1 / 30, 1 / 100, 1 / 1000)
 
 Signature = Callable[[Story], Iterator[Suspect]]
 
@@ -41,6 +40,12 @@ Signature = Callable[[Story], Iterator[Suspect]]
 def signs(story: Story) -> list[Suspect]:
     """Every suspect whose signature is there, in the order of causes."""
     found = [suspect for signature in SIGNATURES for suspect in signature(story)]
+    return sorted(found, key=lambda s: ORDER.index(s.problem))
+
+
+def early(story: Story) -> list[Suspect]:
+    """Those that show before the first step."""
+    found = [suspect for signature in BEFORE for suspect in signature(story)]
     return sorted(found, key=lambda s: ORDER.index(s.problem))
 
 
@@ -251,14 +256,12 @@ def too_high(story: Story) -> Iterator[Suspect]:
     large = max((r for r in (first.ratio, last.ratio) if r == r), default=0.0)
     if not (diverged or over > 0.25 or (stuck and large > 1e-2) or large > 0.1):
         return
-    changes = remedies.rates(story.setup, LOWER)
-    if not changes:
+    if remedies.rate(story.setup, 1.0) is None:
         return
     yield Suspect(
         "learning_rate_too_high",
         Where(step=0 if first.overshoot >= last.overshoot else None),
         Evidence(*_of_steps(story, diverged)),
-        changes,
     )
 
 
@@ -295,8 +298,7 @@ def too_low(story: Story) -> Iterator[Suspect]:
     """The loss still falls at the end, and the steps are short."""
     if story.outcome.score.error or story.reading(len(story.kept) - 1).gradient_norm == 0:
         return
-    changes = _changes(remedies.steady(story.setup)) + remedies.rates(story.setup, HIGHER)
-    changes += (remedies.longer(story.setup, 10),)
+    changes = _changes(remedies.steady(story.setup), remedies.longer(story.setup, 10))
     last = story.last
     losses = story.outcome.curve.loss
     fall = losses[0] - losses[-1] if len(losses) > 1 else math.nan
@@ -482,12 +484,10 @@ def _percent(x: float) -> str:
     return f"{short(100 * x, 2)} %" if math.isfinite(x) else str(x)
 
 
+BEFORE: tuple[Signature, ...] = (exploding, saturated, dead, vanishing)
 SIGNATURES: tuple[Signature, ...] = (
     zero_probability,
-    exploding,
-    saturated,
-    dead,
-    vanishing,
+    *BEFORE,
     too_high,
     too_low,
     capacity,

@@ -170,8 +170,9 @@ class Trials:
         """What is left to learn of each row by networks that have not seen it; None if unknown.
 
         A network that is given more steps or units fits any noise: what counts is what it knows of
-        rows that it was not trained on. Each quarter of the rows is asked of a run on the others;
-        the mean is 0 for no error and 1 for the best constant answer.
+        rows that it was not trained on. Each quarter of the rows is asked of a run on the others,
+        one of them where the budget has no room for four (the rest is NaN); the mean is 0 for no
+        error and 1 for the best constant answer.
         """
         name = change.name if change is not None else ""
         if name not in self._held:
@@ -185,18 +186,21 @@ class Trials:
         order = np.random.default_rng([setup.seed, 4]).permutation(setup.rows)
         X, y = np.asarray(setup.X), np.asarray(setup.y)
         parts: list[tuple[Change, Setup]] = []
-        for k in range(FOLDS):
+        folds = FOLDS if (FOLDS - 1) * setup.work <= self.left else 1
+        for k in range(folds):
             seen = np.sort(np.delete(order, np.s_[k::FOLDS]))
             name = f"{change.name if change is not None else 'as it is'}, on other rows {k + 1}"
             part = Change(name, "", lambda s: s)
             parts.append((part, setup.changed(X=X[seen], y=y[seen])))
+        self.left -= sum(part.work for _, part in parts)
         found = self._run(parts)
-        if len(found) < FOLDS:
+        if len(found) < folds:
             return None
-        left = np.ones(setup.rows)
+        left = np.full(setup.rows, np.nan)
         boundary = getattr(setup.loss, "boundary", 0.5)
         for k, outcome in enumerate(found):
             rows = order[k::FOLDS]
+            left[rows] = 1.0
             if not outcome.score.error:
                 said = outcome.model.predict(X[rows])
                 left[rows] = setup.task.left(said, y, rows, boundary)

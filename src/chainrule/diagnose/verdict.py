@@ -8,7 +8,7 @@ the first in the order of causes that recovers the run by itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,12 @@ from .finding import Evidence, Finding, Proof, Where
 from .flow import product
 from .probes import enriched, two_rows
 from .setup import Change, Outcome, Suspect
-from .signal import signal
-from .signs import HIGHER, LOWER, ORDER, consequences, signs, transfers
+from .signal import Signal, signal
+from .signs import ORDER, consequences, early, signs, transfers
 from .trials import Trials, residual
 from .watching import Story
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["Verdict", "judge", "sound", "unproved"]
 
 # What is left to learn from which down nothing is wrong: nine tenths of what a constant answer
 # leaves is learnt, so that no change could make more than the margin below.
@@ -61,8 +61,7 @@ class _Case:
 
 def judge(story: Story, static: Sequence[Suspect], trials: Trials) -> Verdict:
     """Findings, cause first, or none and why."""
-    outcome = story.outcome
-    if not outcome.score.error and residual(outcome) <= SOUND:
+    if sound(story):
         return Verdict([], _sound(story))
     suspects = _merged(static, _signs(story))
     if suspects and suspects[0].problem == "data_fault" and not suspects[0].changes:
@@ -76,11 +75,30 @@ def judge(story: Story, static: Sequence[Suspect], trials: Trials) -> Verdict:
     return _decided(story, cases, trials)
 
 
+def sound(story: Story) -> bool:
+    """Whether so much is learnt that no change could learn clearly more."""
+    return not story.outcome.score.error and residual(story.outcome) <= SOUND
+
+
+def unproved(story: Story, static: Sequence[Suspect]) -> Verdict:
+    """What was seen until the diagnosis was stopped: suspects, none of them proved."""
+    seen = _merged(static, () if story.refused else early(story))
+    found = [
+        Finding(s.problem, "note", s.where, s.evidence, s.changes[0].code if s.changes else "")
+        for s in seen
+    ]
+    steps = story.outcome.history.steps if story.outcome.history is not None else 0
+    reason = (
+        f"The diagnosis was stopped after {steps} of {story.setup.steps} steps of the run"
+        if story.outcome.interrupted
+        else "The diagnosis was stopped before a remedy was proved"
+    )
+    return Verdict(found, f"{reason}: what is listed was seen, not proved.")
+
+
 def _signs(story: Story) -> list[Suspect]:
     """What the run itself shows; a run that could not even begin shows nothing."""
-    if story.outcome.score.error and not story.diverged:
-        return []
-    return signs(story)
+    return [] if story.refused else signs(story)
 
 
 def _merged(static: Sequence[Suspect], dynamic: Sequence[Suspect]) -> list[Suspect]:
@@ -110,22 +128,47 @@ def _examined(suspects: Sequence[Suspect], trials: Trials) -> list[_Case]:
 
 def _best(suspect: Suspect, trials: Trials) -> _Case:
     case = _Case(suspect)
-    for group in _groups(suspect):
-        for change, outcome in trials.attempt(group):
-            if case.outcome is None or residual(outcome) < case.left - 0.02:
-                case.change, case.outcome = change, outcome
+    if suspect.problem in LADDERS:
+        _climb(case, trials)
+    for change in suspect.changes:
         if case.left <= AIM:
             break
+        _enter(case, trials.attempt([change]))
     return case
 
 
-def _groups(suspect: Suspect) -> Iterator[tuple[Change, ...]]:
-    """Alternatives that are compared with each other; a next group only if none is good."""
-    if suspect.problem.startswith("learning_rate"):
-        yield suspect.changes
-    else:
-        for change in suspect.changes:
-            yield (change,)
+def _enter(case: _Case, pairs: Sequence[tuple[Change, Outcome]]) -> None:
+    """Keep the best, the earlier of those that are about as good."""
+    for change, outcome in pairs:
+        if case.outcome is None or residual(outcome) < case.left - NEARLY:
+            case.change, case.outcome = change, outcome
+
+
+def _climb(case: _Case, trials: Trials) -> None:
+    """Learning rates: by tens as long as that helps, then threefold to both sides of the best."""
+    setup, tenfold = trials.setup, LADDERS[case.suspect.problem]
+    done: dict[float, float] = {}
+
+    def attempt(factors: Sequence[float]) -> None:
+        pairs = trials.attempt(remedies.rates(setup, factors))
+        done.update(zip(factors, (residual(o) for _, o in pairs), strict=False))
+        _enter(case, pairs)
+
+    attempt([tenfold, tenfold**2, tenfold**3])
+    k = 4
+    while done and k <= DECADES and min(done, key=done.__getitem__) == tenfold ** (k - 1):
+        if case.left <= SOUND:
+            break
+        attempt([tenfold**k])
+        k += 1
+    if done and case.left > AIM:
+        best = min(done, key=done.__getitem__)
+        attempt([best * 3, best / 3])
+
+
+LADDERS = {"learning_rate_too_high": 0.1, "learning_rate_too_low": 10.0}
+DECADES = 7
+NEARLY = 0.02  # of what there is to learn: as good, as far as one run can tell
 
 
 def _recovered(cases: Sequence[_Case], trials: Trials) -> bool:
@@ -164,13 +207,13 @@ ORDER_OF = {problem: k for k, problem in enumerate(ORDER)}
 def _generic(story: Story, trials: Trials, suspects: Sequence[Suspect]) -> list[_Case]:
     """What helps many runs, tried where no signature led to what helps this one."""
     setup, found = story.setup, list[_Case]()
-    if story.outcome.score.error and not story.diverged:
+    if story.refused:
         return []
     signed = {s.problem: s for s in suspects}
     tries: list[tuple[str, Change | None]] = [
         ("unscaled_inputs", remedies.standardised(setup)),
-        *(("learning_rate_too_high", change) for change in remedies.rates(setup, LOWER[:3])),
-        *(("learning_rate_too_low", change) for change in remedies.rates(setup, HIGHER[:3])),
+        *(("learning_rate_too_high", c) for c in remedies.rates(setup, (1 / 10, 1 / 3, 1 / 100))),
+        *(("learning_rate_too_low", c) for c in remedies.rates(setup, (10, 3, 100))),
         ("init", remedies.redrawn(setup, transfers(story.start))),
         ("exploding_gradient", remedies.clipped(setup)),
         ("activation", remedies.swapped(setup, remedies.BENT, "ReLU")),
@@ -255,15 +298,26 @@ def _known_elsewhere(story: Story, trials: Trials) -> bool:
     two standard errors more than a constant answer."""
     best = trials.best()
     for left in (trials.held_out(None), trials.held_out(best[0] if best is not None else None)):
-        if left is None or float(left.mean()) < 1 - 2 * _error(left):
+        if left is None or float(np.nanmean(left)) < 1 - 2 * _error(left):
             return True
     return False
+
+
+def _signal(story: Story) -> Signal | None:
+    setup = story.setup
+    return signal(setup.X, setup.y, setup.task, setup.seed)
+
+
+def _told(story: Story) -> bool:
+    """Whether X is known to tell of y, so that learning y is no fit of noise."""
+    found = _signal(story)
+    return found is not None and found.there
 
 
 def _silent(story: Story, trials: Trials) -> Finding | None:
     """data_fault, where X says nothing about y."""
     setup = story.setup
-    found = signal(setup.X, setup.y, setup.task, setup.seed)
+    found = _signal(story)
     if found is None or found.there:
         return None
     sentence = (
@@ -291,16 +345,19 @@ def _holds(case: _Case, story: Story, trials: Trials) -> bool:
         return True
     if problem not in GROWING and not _generic_gain(case):
         return True
+    if residual(story.outcome) > 1 - MARGIN and _told(story):
+        return True
     own, other = trials.held_out(None), trials.held_out(case.change)
     if own is None or other is None:
         return True
     gain = np.minimum(own, 1 / MARGIN) - np.minimum(other, 1 / MARGIN)  # no single row decides
-    return float(gain.mean()) >= max(MARGIN / 2, 2 * _error(gain))
+    return float(np.nanmean(gain)) >= max(MARGIN / 2, 2 * _error(gain))
 
 
 def _error(values: Any) -> float:
     """The standard error of a mean."""
-    return float(values.std(ddof=1) / math.sqrt(len(values)))
+    known = values[np.isfinite(values)]
+    return float(known.std(ddof=1) / math.sqrt(len(known)))
 
 
 GROWING = frozenset({"insufficient_capacity", "learning_rate_too_low"})

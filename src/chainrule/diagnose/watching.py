@@ -71,6 +71,11 @@ class Story:
         """Whether the run began, and left the finite numbers."""
         return isinstance(self.outcome.refusal, GradientError)
 
+    @property
+    def refused(self) -> bool:
+        """Whether `fit` would not even begin."""
+        return self.outcome.refusal is not None and not self.diverged
+
     @cached_property
     def start(self) -> Reading:
         """The backward flow before the first step."""

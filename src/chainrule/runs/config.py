@@ -243,6 +243,9 @@ class Settings:
     plots: str | None = _setting(
         None, "svg, png or pdf: the report's plots as files too.", str, names=("svg", "png", "pdf")
     )
+    doctor: bool = _setting(
+        False, "Watch the layers while the run lasts, and report what looks wrong.", bool
+    )
     tensorboard: bool = _setting(False, "Write the run for TensorBoard too.", bool)
 
     def __post_init__(self) -> None:

@@ -31,8 +31,9 @@ __all__ = ["Recorder", "RunFolder", "fingerprint"]
 
 CONFIG, MODEL, INFO, LOCK = "config.toml", "model.safetensors", "run.json", ".lock"
 LINES, CSV, REPORT = "history.jsonl", "history.csv", "report.html"
+DOCTOR = "doctor.json"
 CHECKPOINTS = ("checkpoint-0.safetensors", "checkpoint-1.safetensors")
-FILES = (CONFIG, MODEL, INFO, LINES, CSV, REPORT, *CHECKPOINTS)
+FILES = (CONFIG, MODEL, INFO, LINES, CSV, REPORT, DOCTOR, *CHECKPOINTS)
 NOTE_EVERY = 5.0  # seconds between two looks of others at how far a run is
 MAX_NAMED = 2000  # columns whose digests are kept one by one
 

@@ -22,7 +22,7 @@ from ..train import History, fit
 from ..train.progress import Several, Silent
 from . import network as parts
 from .config import Settings
-from .folder import MODEL, REPORT, Recorder, RunFolder
+from .folder import DOCTOR, MODEL, REPORT, Recorder, RunFolder
 from .network import ACTIVATIONS, network
 from .predictor import Floats, Predictor, Score
 
@@ -54,6 +54,7 @@ class Trained:
     held_out: Table
     validation: Table | None = None  # watched while training, taken from the training rows
     watch: Any = None  # gradient norms and update ratios by layer and epoch, if they were kept
+    observers: tuple[Any, ...] = ()  # callbacks with a `section` of their own for the report
     folder: RunFolder | None = None
     unsaved: tuple[str, ...] = ()  # what could not be written into the folder, and why
 
@@ -126,8 +127,10 @@ def train_table(
 
     With a `folder` the run is kept there while it lasts: settings, checkpoints, history, and at the
     end the model and a report. `resume` goes on with what is there as if it had never stopped, to
-    the bit; a run that was killed before its first checkpoint begins afresh. What cannot be written
-    at the end, as where the disk is full, is told by `Trained.unsaved`, and the network is there.
+    the bit; a run that was killed before its first checkpoint begins afresh. A callback that has
+    `section()` = (title, sentences, [(name, chart, reading), …]) gets a section of the report, and
+    its `to_dict()` the file `doctor.json`: so has `cr.Doctor`. What cannot be written at the end,
+    as where the disk is full, is told by `Trained.unsaved`, and the network is there.
 
     Raises `DataError` for a table that cannot be split or settings that do not fit it, and before
     any training for a folder that cannot be made or written to, that holds another run, or that
@@ -139,6 +142,8 @@ def train_table(
     True
     """
     job = _Job.of(table, settings or Settings())
+    if job.settings.doctor and not _observers(callbacks):
+        raise DataError("the setting doctor wants one to be given: callbacks=[cr.Doctor()]")
     if folder is None:
         return job.run(progress, callbacks)
     if not isinstance(folder, RunFolder):
@@ -293,7 +298,13 @@ class _Job:
             self.held_out,
             self.validation,
             watch,
+            _observers(callbacks),
         )
+
+
+def _observers(callbacks: Sequence[Any]) -> tuple[Any, ...]:
+    """The callbacks that have something to say in the report."""
+    return tuple(one for one in callbacks if callable(getattr(one, "section", None)))
 
 
 def _board(folder: str, watch: Any) -> Any:
@@ -412,6 +423,8 @@ def _kept(
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt)
         with contextlib.suppress(OSError):
+            _write_observed(folder, _observers(callbacks))
+        with contextlib.suppress(OSError):
             folder.note(
                 status="interrupted" if stopped else "failed",
                 **({} if stopped else {"error": str(error)[:500]}),
@@ -435,6 +448,7 @@ def _saved(trained: Trained, folder: RunFolder, failed: OSError | None) -> Itera
         "the history": lambda: folder.write_history(history),
         "the model": lambda: trained.save(folder.place(MODEL)),
         "the report": lambda: folder.write(REPORT, report(trained)),
+        "what the doctor saw": lambda: _write_observed(folder, trained.observers),
         "the plots": lambda: (
             save_charts(trained, folder.place("plots"), trained.settings.plots)
             if trained.settings.plots
@@ -453,6 +467,13 @@ def _saved(trained: Trained, folder: RunFolder, failed: OSError | None) -> Itera
         except OSError as error:
             whole = False
             yield f"{what} ({error.strerror or error})"
+
+
+def _write_observed(folder: RunFolder, observers: Sequence[Any]) -> None:
+    """What the first observer saw, as JSON."""
+    for observer in observers[:1]:
+        text = json.dumps(observer.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        folder.write(DOCTOR, text + "\n")
 
 
 def _plain(score: Score) -> dict[str, Any]:

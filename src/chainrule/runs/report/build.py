@@ -23,7 +23,7 @@ from .predictions import answers, class_table, confused_pairs, headline
 from .rows import data_summary, hardest
 from .training import curves, inside
 
-__all__ = ["STYLE", "charts", "figures", "report", "save_charts"]
+__all__ = ["STYLE", "charts", "figures", "observers", "report", "save_charts"]
 
 STYLE = """
 .lead { font-size: 1.1rem; max-width: 60rem; }
@@ -80,6 +80,7 @@ def report(trained: Any, *, name: str = "", command: str = "") -> str:
     facts = Facts(trained, name or _name(trained))
     sections = [
         ("training", "Training", figures(curves(facts))),
+        *_observed(trained),
         ("answers", "Answers on held-out rows", _answers(facts)),
         ("network", "The network", _network(facts)),
         ("hardest", "Hardest rows", hardest(facts)),
@@ -105,7 +106,8 @@ def report(trained: Any, *, name: str = "", command: str = "") -> str:
 def charts(trained: Any) -> dict[str, Chart]:
     """The charts of the report by name, as `loss` and `confusion`."""
     facts = Facts(trained, "")
-    parts = (curves(facts), answers(facts), inside(facts))
+    seen = [chart for one in observers(trained) for chart in one.section()[2]]
+    parts = (curves(facts), answers(facts), inside(facts), seen)
     return {name: chart for part in parts for name, chart, _ in part}
 
 
@@ -139,6 +141,19 @@ def figures(parts: Iterable[tuple[str, Chart, str]], beside: str = "") -> str:
         for _, chart, reading in parts
     )
     return f'<div class="charts">{made}{beside}</div>' if made else beside
+
+
+def observers(trained: Any) -> tuple[Any, ...]:
+    """What watched the run and has a section of its own."""
+    return tuple(getattr(trained, "observers", None) or ())
+
+
+def _observed(trained: Any) -> Iterator[tuple[str, str, str]]:
+    """A section for each of them: sentences, and charts with their readings."""
+    for k, observer in enumerate(observers(trained), start=1):
+        title, sentences, seen = observer.section()
+        said = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+        yield f"seen-{k}", escape(title), said + figures(seen)
 
 
 def _tiles(facts: Facts) -> str:

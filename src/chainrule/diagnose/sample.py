@@ -1,0 +1,90 @@
+"""The probe of a watched run: some of its rows, and a copy of its network that may be asked."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..nn import Dropout
+from ..train.inputs import features, targets
+from .finding import Score
+from .flow import Reading
+from .setup import Setup
+from .task import task_of
+
+__all__ = ["alike", "copied", "drawn", "moved", "ratio", "score"]
+
+Array = Any
+
+STREAM = 20001  # of random numbers, apart from those that order the rows
+
+
+def drawn(
+    moment: Any, given: tuple[Any, Any] | None, objective: Any, most: int
+) -> tuple[Array, Setup]:
+    """Rows of the run's X, by their place, and a run on them: remedies are written for that.
+
+    At most so many are drawn, by the run's seed, in proportion to their weights: their plain mean
+    loss then estimates the weighted one. `given` rows and `objective` stand for the run's own.
+    """
+    plan, model, weights = moment.plan, moment.model, None
+    loss = objective or moment.loss_function
+    if given is None:
+        (X, y), weights = moment.rows, plan.weights
+    else:
+        X = features(model, given[0])
+        y = targets(model, loss, X, given[1])
+    rows = np.arange(len(X))
+    if len(X) > most or weights is not None:
+        rng = np.random.default_rng([plan.seed, STREAM])
+        share = None if weights is None else weights / weights.sum(dtype=np.float64)
+        # With weights a row may come twice, as often as it counts.
+        size = min(most, len(X)) if share is None else most
+        rows = np.sort(rng.choice(len(X), size, replace=share is not None, p=share))
+    X, y = np.array(X[rows]), np.array(y[rows])
+    own = copied(model)
+    task = task_of(loss, y, int(np.prod(np.shape(own.predict(X[:1]))[1:])))
+    optimizer = copy.copy(moment.optimizer)
+    return rows, Setup(own, X, y, loss, optimizer, plan.epochs, plan.size, plan.seed, task)
+
+
+def copied(model: Any) -> Any:
+    """A copy: what a module of the user's remembers of being called stays out of the run."""
+    return copy.deepcopy(model)
+
+
+def alike(moment: Any) -> bool:
+    """Whether a step of training sees the network that evaluation sees."""
+    model = moment.model
+    apart = any(isinstance(module, Dropout) for module in model.modules())
+    averaged = getattr(moment.optimizer, "averages", None) is not None
+    return not (apart or averaged or any(True for _ in model.named_buffers()))
+
+
+def moved(before: Array | None, after: Array) -> float:
+    """‖after − before‖/‖before‖; NaN where it is not known."""
+    return math.nan if before is None else ratio({"": before}, {"": after})
+
+
+def ratio(before: Mapping[str, Array], after: Mapping[str, Array]) -> float:
+    """As `moved`, of all parameters as one vector."""
+    if not before:
+        return math.nan
+    # Not a product: a linear algebra library would wake all its threads for it.
+    ground = sum(float(np.square(v, dtype=np.float64).sum()) for v in before.values())
+    steps = (np.subtract(after[n], v, dtype=np.float64) for n, v in before.items())
+    way = sum(float(np.square(step).sum()) for step in steps)
+    return math.sqrt(way / ground) if ground else math.nan
+
+
+def score(setup: Setup, reading: Reading) -> Score:
+    """The metric of the probe, in evaluation mode."""
+    task, value = setup.task, math.nan
+    prediction = np.asarray(reading.prediction)
+    if prediction.size and np.isfinite(prediction).all():
+        value = task.score(prediction, setup.y, getattr(setup.loss, "boundary", 0.5))
+    return Score(task.metric, value, task.constant(setup.y), reading.loss)
