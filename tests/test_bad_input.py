@@ -130,6 +130,7 @@ CSV = {
     "strange.csv": "a,b,kind\n1,2,x\n1,2,z\n",
     "odd.toml": "epoch = 3\n",
     "range.toml": "dropout = 1.5\n",
+    "bare.toml": "lr = 0.1\n",
 }
 TRAIN = ("--epochs", "1")
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -169,6 +170,15 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "resume with other settings": ("train", "--resume", "runs/good-1", "--epochs", "3"),
     "watching without rows to watch": ("train", "iris", "--patience", "3", "--validation", "0"),
     "a loss for numbers": ("train", "iris", "--loss", "huber"),
+    "a diagnosis of nothing": ("diagnose",),
+    "a diagnosis of no run": ("diagnose", "runs"),
+    "a diagnosis of a run that is not there": ("diagnose", "runs/none"),
+    "a diagnosis of settings without data": ("diagnose", "bare.toml"),
+    "a diagnosis of a file without a target": ("diagnose", "good.csv"),
+    "a diagnosis of a target that is not there": ("diagnose", "good.csv", "--target", "kin"),
+    "a diagnosis of a file with a missing cell": ("diagnose", "missing.csv", "--target", "kind"),
+    "a diagnosis within no budget": ("diagnose", "iris", "--budget", "0"),
+    "a diagnosis to a folder that is none": ("diagnose", "iris", "--html", "nowhere/it.html"),
     "a formula with an unknown name": ("explain", "sgmoid(x)", "x=1"),
     "a formula without a value": ("explain", "x*y", "x=1"),
     "a formula that is broken": ("explain", "x*(y", "x=1"),

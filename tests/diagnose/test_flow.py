@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def dense(widths: list[int], transfers: list[str], seed: int, scale: float = 1.0
     """Linear layers of these widths, a transfer function behind each but the last."""
     parts: list[Any] = []
     rng = np.random.default_rng(seed)
-    for k, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for k, (a, b) in enumerate(pairwise(widths)):
         layer = linear(a, b)
         layer.weight.rebind(scale * rng.normal(size=(b, a)) / math.sqrt(a))
         layer.bias.rebind(0.3 * rng.normal(size=b))
@@ -64,15 +65,16 @@ def dense(widths: list[int], transfers: list[str], seed: int, scale: float = 1.0
     return nn.Sequential(*parts)
 
 
-def by_hand(model: Any, transfers: list[str], x: Array, y: Array) -> tuple[list[Array], list[Array]]:
-    """net and δ = ∂L/∂net of each layer, for the mean over rows and outputs of (out − y)²/2."""
+def by_hand(
+    model: Any, transfers: list[str], x: Array, y: Array
+) -> tuple[list[Array], list[Array]]:
+    """net and δ = ∂L/∂net of each layer, L the mean over rows of Σ (out − y)²/2."""
     layers = [part for part in model if isinstance(part, nn.Linear)]
     nets, out = [], x
     for layer, name in zip(layers, [*transfers, ""], strict=True):
         nets.append(out @ np.asarray(layer.weight.value).T + np.asarray(layer.bias.value))
         out = TRANSFERS[name][0](nets[-1])
-    rate = losses.squared_error(np.ones((1, 1)), np.zeros((1, 1))).value  # 1/2 or 1, as it says
-    upstream = 2 * float(rate) * (out - y) / out.size
+    upstream = (out - y) / len(x)
     deltas: list[Array] = []
     for k in reversed(range(len(layers))):
         deltas.insert(0, upstream * TRANSFERS[[*transfers, ""][k]][1](nets[k]))
@@ -175,9 +177,7 @@ def test_a_weight_reads_the_same_whichever_way_it_is_stored_and_multiplied():
         assert (a.flow.units, a.flow.dead, a.worst[:2]) == (b.flow.units, b.flow.dead, b.worst[:2])
         assert a.inputs_rms == pytest.approx(b.inputs_rms, rel=EXACT)
         assert a.flow.delta == pytest.approx(b.flow.delta, rel=EXACT)
-        np.testing.assert_allclose(a.dead_rows or 0, b.dead_rows or 0) if a.dead_rows is None else (
-            np.testing.assert_allclose(a.dead_rows, b.dead_rows)
-        )
+    np.testing.assert_array_equal(found.layers[0].dead_rows, turned.layers[0].dead_rows)
     np.testing.assert_array_equal(found.layers[0].weight, one.w.value.T)
     assert [f.units for f in found.flows] == [3, 2]
     assert found.layers[0].inputs_rms == pytest.approx(rms(X), rel=EXACT)
@@ -338,10 +338,8 @@ def test_the_logarithm_of_zero_is_found_at_its_sample_and_unit_with_its_operand(
 def test_a_division_by_zero_has_both_of_its_operands():
     y = np.zeros_like(Y)
     y[4, 1] = 3.0
-    found = read(network(), lambda p, t: cr.mean(1 / (t - 3.0) + p), X, y)
-    broken = found.broken
+    broken = read(network(), lambda p, t: cr.mean((0 * p + 1) / (0 * p + (t - 3))), X, y).broken
     assert (broken.op, broken.row, broken.unit, broken.operands) == ("divide", 4, 1, (1.0, 0.0))
-    assert found.gradient_norm < math.inf
 
 
 def test_a_product_of_square_matrices_is_said_to_have_no_operands():

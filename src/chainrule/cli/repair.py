@@ -210,7 +210,8 @@ def _weights(model: Any) -> list[Any]:
 
 
 def _biases(model: Any) -> list[Any]:
-    return [layer.bias.value for layer in model if isinstance(layer, layers.Affine)]
+    own = [layer.bias for layer in model if isinstance(layer, layers.Affine)]
+    return [bias.value for bias in own if bias is not None]
 
 
 @dataclass(frozen=True)

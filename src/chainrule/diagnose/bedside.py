@@ -15,7 +15,6 @@ from .finding import Curve, Finding, Flow, Report
 from .flow import Reading
 from .record import _finding as plain_finding
 from .record import _value as plain_value
-
 from .sample import score
 from .setup import Setup
 from .words import counted

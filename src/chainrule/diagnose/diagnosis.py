@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ChainruleError, quoted
+from ..errors import ChainruleError, ShapeError, quoted
 from ..nn.base import count
 from .advice import advice
 from .check import static_suspects
@@ -43,7 +43,7 @@ def diagnose(
     budget: float = 5.0,
     seconds: float | None = None,
     starts: int = 1,
-    from_start: bool = False,
+    from_start: bool | None = None,
     activations: Any = None,
     progress: bool | None = None,
     threads: int | None = None,
@@ -56,8 +56,9 @@ def diagnose(
     was run, or says that it was not. Numbers are those of the training rows.
 
     `model` is a Module, a fitted MLP of scikit-learn or of `chainrule.estimators` (whose loss,
-    solver, epochs and batches count where none are given; `from_start` runs its fit again from the
-    weights that its `random_state` drew), a model file, or the weights of a dense network of
+    solver, epochs and batches count where none are given; its fit is run again from the weights
+    that its `random_state` drew, or goes on from the fitted ones with `from_start=False`, and where
+    no number tells how they were drawn), a model file, or the weights of a dense network of
     another library with their `activations`. X and y as for `fit`, or data frames.
 
     `budget` is how many times the work of the run itself may be spent on counterfactuals; what fits
@@ -87,6 +88,8 @@ def diagnose(
         model, X, y, loss, optimizer, epochs, batch_size, seed,
         from_start=from_start, activations=activations,
     )  # fmt: skip
+    if not [*meant.model.parameters()]:
+        raise ValueError(f"{type(meant.model).__name__} has no parameters to train")
     setup = Setup(
         meant.model, meant.X, meant.y, meant.loss, copy.deepcopy(meant.optimizer), meant.epochs,
         meant.batch_size, meant.seed, task_of(meant.loss, meant.y, _outputs(meant.model, meant.X)),
@@ -94,7 +97,7 @@ def diagnose(
     show = reporter(progress)
     trials = Trials(setup, times, show, until, threads)
     try:
-        with trials.interruptible():
+        with trials.interruptible(), np.errstate(all="ignore"):
             return _reported(setup, trials, starts, meant.said)
     finally:
         show.close()
@@ -186,7 +189,10 @@ def _outputs(model: Any, X: Any) -> int:
     """How many outputs a row has; 1 where the network does not take X, which `fit` will say."""
     try:
         rows = np.zeros((1, *np.shape(X)[1:]), model.dtype)
-        return int(np.prod(np.shape(model.predict(rows))[1:]))
+        with np.errstate(all="ignore"):
+            return int(np.prod(np.shape(model.predict(rows))[1:]))
+    except ShapeError:
+        raise  # another X is meant, or another network
     except (ChainruleError, ValueError, TypeError, IndexError):
         return 1
 

@@ -15,10 +15,10 @@ from ..nn.base import count
 from ..plot import Chart
 from . import live
 from .check import static_suspects
-from .finding import Finding, Flow, Report
+from .finding import Curve, Finding, Flow, Report
 from .flow import Reading, read
-from .sample import alike, copied, drawn, moved, ratio
-from .setup import Setup, Suspect
+from .sample import alike, copied, drawn, moved, ratio, score
+from .setup import Outcome, Setup, Suspect
 from .watching import constant_loss
 
 __all__ = ["Doctor"]
@@ -109,6 +109,7 @@ class Doctor:
         self._streaks: dict[str, tuple[int, int]] = {}  # looks in a row, and the first one's step
         self._still = (0, 0)  # looks in a row at which nothing can change, and when all rows agreed
         self._before: dict[str, Array] = {}
+        self._update = math.nan  # ‖Δw‖/‖w‖ a step, up to the last look
         self._start: tuple[Flow, ...] = ()
         self._rows: Array = None  # the probe's, by their place in X
         self._setup: Setup | None = None
@@ -166,13 +167,17 @@ class Doctor:
     # -- a look ------------------------------------------------------------------------------------
 
     def _look(self, moment: Any, epoch: int) -> None:
+        with np.errstate(all="ignore"):  # numbers that are too large are what is looked for
+            self._looked(moment, epoch)
+
+    def _looked(self, moment: Any, epoch: int) -> None:
         reading = self._read(moment)
         values = {name: p.value for name, p in moment.model.named_parameters()}
         since = max(1, moment.step - (self.steps or [0])[-1])
         steps = {name: moved(self._before.get(name), v) / since for name, v in values.items()}
         self._enter(epoch, moment.step, reading, steps)
-        whole = ratio(self._before, values) / since
-        view = self._view(moment, reading, whole)
+        self._update = ratio(self._before, values) / since
+        view = self._view(moment, reading)
         self._note(view, self._counted(view))
         self._stillness(reading, values)
         # A parameter is rebound and never written into, so its old value can be kept uncopied.
@@ -189,11 +194,8 @@ class Doctor:
 
     def _again(self, moment: Any) -> None:
         """Say again what the last look found, which a checkpoint keeps by name alone."""
-        view = self._view(moment, self._read(moment), self._last_update())
+        view = self._view(moment, self._read(moment))
         self._note(view, {s.problem: s for s in live.suspects(view)})
-
-    def _last_update(self) -> float:
-        return max((line[-1] for line in self.curves["update"].values()), default=math.nan)
 
     def _enter(self, epoch: int, step: int, reading: Reading, steps: Mapping[str, float]) -> None:
         """One number more on each curve."""
@@ -218,20 +220,21 @@ class Doctor:
                 line = self.curves[curve].setdefault(name, [])
                 line += [math.nan] * (len(self.steps) - 1 - len(line)) + [float(value)]
 
-    def _view(
-        self, moment: Any, reading: Reading, update: float, failed: bool = False
-    ) -> live.View:
+    def _view(self, moment: Any, reading: Reading, failed: bool = False) -> live.View:
         history, setup = moment.history, self._setup
         assert setup is not None
         steps = history.step_loss
+        outcome = Outcome(score(setup, reading), Curve("", tuple(history.loss)), setup.model)
         return live.View(
             setup,
+            outcome,
+            [(moment.step, dict(setup.model.named_parameters()))],
             reading,
             self.constant_loss,
             self.loss[0],
             history.loss[-1] if len(history.loss) else math.nan,
             steps[0] if len(steps) else math.nan,
-            update,
+            self._update,
             well_begun=self._well_begun,
             check=self._checked,
             lived=not any(f.dead and len(f.dead) * 2 >= f.units for f in self._start[:-1]),
@@ -249,7 +252,7 @@ class Doctor:
 
     def _counted(self, view: live.View) -> dict[str, Suspect]:
         """What this look suspects, and for how many looks in a row now."""
-        step, found = view.reading.step, {s.problem: s for s in live.suspects(view)}
+        step, found = view.now.step, {s.problem: s for s in live.suspects(view)}
         streaks = {problem: self._streaks.get(problem, (0, step)) for problem in found}
         self._streaks = {problem: (looks + 1, since) for problem, (looks, since) in streaks.items()}
         if step == 0:
@@ -258,7 +261,7 @@ class Doctor:
 
     def _note(self, view: live.View, found: Mapping[str, Suspect]) -> None:
         """Say what has lasted, and take back what is over."""
-        step, plan = view.reading.step, self._moment.plan
+        step, plan = view.now.step, self._moment.plan
         planned = plan.epochs * max(1, plan.expected)
         told: dict[str, Finding] = {}
         for problem, suspect in found.items():
@@ -304,7 +307,7 @@ class Doctor:
             return False
         if hasattr(moment.plan, "source") or self._setup is None:
             return False  # a source of batches: not all rows can be asked
-        view = self._view(moment, self._reading or Reading([], math.nan), math.nan)
+        view = self._view(moment, self._reading or Reading([], math.nan))
         if not view.stuck:
             return False
         self._still = (looks, looks)
@@ -330,9 +333,14 @@ class Doctor:
         moment = dataclasses.replace(moment, step=moment.history.steps)
         if self.steps[-1:] != [moment.step]:
             self._look(moment, moment.history.epochs)
-        view = self._view(moment, self._read(moment), self._last_update(), failed=True)
+        view = self._view(moment, self._read(moment), failed=True)
         self._note(view, {s.problem: s for s in live.suspects(view)})
         self._moment = None
+
+    @property
+    def rows(self) -> Array:
+        """The places in X of the probe's rows; None before the run."""
+        return self._rows
 
     @property
     def healthy(self) -> bool:
@@ -385,6 +393,7 @@ class Doctor:
             "still": list(self._still),
             "told": list(self._told),
             "before": dict(self._before),
+            "update": self._update,
             "well_begun": self._well_begun,
             "start": [dataclasses.asdict(flow) for flow in self._start],
         }
@@ -403,5 +412,6 @@ class Doctor:
         self._streaks = {p: (int(n), int(step)) for p, (n, step) in state["streaks"].items()}
         self._still = (int(state["still"][0]), int(state["still"][1]))
         self._before = {name: np.asarray(v) for name, v in state["before"].items()}
+        self._update = float(state["update"])
         self._start = tuple(Flow(**flow) for flow in state["start"])
         self._told, self._well_begun = list(state["told"]), bool(state["well_begun"])

@@ -17,7 +17,8 @@ from ..plot.scale import short
 from . import remedies, signs
 from .finding import PROBLEMS, Evidence, Where
 from .flow import Layer, Reading
-from .setup import Setup, Suspect
+from .setup import Suspect
+from .watching import Story
 
 __all__ = ["View", "fixed", "held_for", "suspects"]
 
@@ -31,13 +32,12 @@ PART, MOST = 0.1, 0.5  # of the planned run: how long a signature lasts, and a p
 
 
 @dataclass(eq=False)
-class View:
-    """What is known at one look. It stands for a `Story` whose start and end are this moment."""
+class View(Story):
+    """What is known at one look: the story of a run whose start and end are this moment."""
 
-    setup: Setup  # on the probe's rows
-    reading: Reading
-    constant_loss: float
-    first: float  # the probe's loss before the first step
+    now: Reading
+    ground: float  # the loss of the best constant answer on the probe
+    first_loss: float  # the probe's, before the first step
     training: float  # the mean loss of the last epoch; NaN before the first one's end
     training_first: float  # the loss of the first step
     update: float  # ‖Δw‖/‖w‖ a step since the last look
@@ -48,29 +48,44 @@ class View:
 
     @property
     def start(self) -> Reading:
-        """As `reading`."""
-        return self.reading
+        """As `now`."""
+        return self.now
 
     @property
     def end(self) -> Reading:
-        """As `reading`."""
-        return self.reading
+        """As `now`."""
+        return self.now
+
+    @property
+    def failing(self) -> None:
+        """Not known: of what diverged, the last finite weights are `now`."""
+        return
+
+    @property
+    def constant_loss(self) -> float:
+        """As `ground`."""
+        return self.ground
 
     @property
     def static(self) -> tuple[Suspect, ...]:
         """What can be seen in the network and the probe; it is asked for only in trouble."""
-        return self.check() if self.reading.step else ()
+        return self.check() if self.now.step else ()
 
     @property
     def stuck(self) -> bool:
-        """Whether nothing is learnt so far: a constant answer would do as well, or better."""
+        """Whether nothing is learnt so far: a constant answer would do as well, or better.
+
+        Where a constant answer has no error at all, there is nothing else to learn.
+        """
         bar = self.bar
-        return not self.reading.loss < bar and not self.training < bar
+        if self.constant_loss == 0:
+            return False
+        return not self.now.loss < bar and not self.training < bar
 
     @property
     def bar(self) -> float:
         """The loss below which something has been learnt."""
-        ground = self.constant_loss if math.isfinite(self.constant_loss) else self.first
+        ground = self.constant_loss if math.isfinite(self.constant_loss) else self.first_loss
         return ground - LEAST * abs(ground)
 
 
@@ -80,7 +95,7 @@ def suspects(view: View) -> list[Suspect]:
     What can be seen without running anything is suspected only of a run that is in trouble.
     """
     found = [s for read in SIGNATURES for s in read(view)]
-    if not found and view.stuck and view.reading.step:
+    if not found and view.stuck and view.now.step:
         found = list(plateau(view))
     if found:
         found += view.static
@@ -103,25 +118,28 @@ def _rank(suspect: Suspect) -> int:
 
 def zero_probability(view: View) -> Iterator[Suspect]:
     """The loss takes the logarithm of 0, or a clip stands where it would."""
-    yield from signs.zero_probability(view)  # type: ignore[arg-type]
+    yield from signs.zero_probability(view)
 
 
 def overlarge(view: View) -> Iterator[Suspect]:
     """The loss is above where it began and above a constant answer's, or the run diverged."""
-    reading, ground = view.reading, max(view.first, view.constant_loss)
+    reading, ground = view.now, max(view.first_loss, view.constant_loss)
     over = reading.loss > ABOVE * ground and view.training > ABOVE * view.training_first
-    if not (over or view.failed) or math.isnan(ground) or not reading.step:
+    # Weights that began well and are now too large were made so by the steps.
+    grown = view.well_begun and view.stuck and any(signs.exploding(view))
+    if not (over or grown or view.failed) or math.isnan(ground) or not reading.step:
         return
     slower = remedies.rate(view.setup, 0.1)
-    told = "left the finite numbers" if view.failed else "is above where it began"
+    told = "The loss is above where it began" if over else "The steps made the weights too large"
+    told = "The run left the finite numbers" if view.failed else told
     sentence = (
-        f"The run {told}: the loss on the probe was {_shown(view.first)} before the first step and"
-        f" is {_shown(reading.loss)} after step {reading.step}; a constant answer has"
+        f"{told}: the loss on the probe was {_shown(view.first_loss)} before the first step and is"
+        f" {_shown(reading.loss)} after step {reading.step}; a constant answer has"
         f" {_shown(view.constant_loss)}. A step moves the weights by {_percent(view.update)} of"
         " their length (0.1 % is usual)."
     )
     quantities = {
-        "loss before the first step": view.first,
+        "loss before the first step": view.first_loss,
         "loss now": reading.loss,
         "loss of the best constant answer": view.constant_loss,
         "‖Δw‖/‖w‖ a step": view.update,
@@ -134,11 +152,11 @@ def exploding(view: View) -> Iterator[Suspect]:
     """The nets, or δ, grow a hundredfold through the layers, or are no longer finite."""
     if not view.stuck:
         return
-    for suspect in signs.exploding(view):  # type: ignore[arg-type]
-        layers = view.reading.layers
+    for suspect in signs.exploding(view):
+        layers = view.now.layers
         sentence = (
             f"The nets grow to {_shown(max(x.net_rms for x in layers))} (RMS) from inputs of"
-            f" {_shown(layers[0].inputs_rms)}, and ‖∂L/∂w‖ is {_shown(view.reading.gradient_norm)};"
+            f" {_shown(layers[0].inputs_rms)}, and ‖∂L/∂w‖ is {_shown(view.now.gradient_norm)};"
             f" the largest factor is layer {suspect.where.layer}."
         )
         yield _retold(suspect, sentence)
@@ -147,15 +165,15 @@ def exploding(view: View) -> Iterator[Suspect]:
 def saturated(view: View) -> Iterator[Suspect]:
     """Most (row, unit) pairs of a hidden layer have a local derivative near 0."""
     if view.stuck:
-        yield from signs.saturated(view)  # type: ignore[arg-type]
+        yield from signs.saturated(view)
 
 
 def dead(view: View) -> Iterator[Suspect]:
     """Half of a rectified layer's units, or more, answer no row of the probe."""
     if not view.stuck:
         return
-    for suspect in signs.dead(view):  # type: ignore[arg-type]
-        layer = _layer(view.reading, suspect.where.layer)
+    for suspect in signs.dead(view):
+        layer = _layer(view.now, suspect.where.layer)
         flow = layer.flow
         sentence = (
             f"{len(flow.dead)} of {flow.units} units of layer {flow.layer} have net ≤ 0 on all"
@@ -175,7 +193,7 @@ def _layer(reading: Reading, name: str) -> Layer:
 def vanishing(view: View) -> Iterator[Suspect]:
     """δ falls a thousandfold and more on its way to the first layer."""
     if view.stuck:
-        yield from signs.vanishing(view)  # type: ignore[arg-type]
+        yield from signs.vanishing(view)
 
 
 def plateau(view: View) -> Iterator[Suspect]:
@@ -184,7 +202,7 @@ def plateau(view: View) -> Iterator[Suspect]:
     What can be seen without running anything is asked; else it is only said that the steps so far
     did not arrive, which is what `learning_rate_too_low` means.
     """
-    reading = view.reading
+    reading = view.now
     sentence = (
         f"After step {reading.step} the loss on the probe is {_shown(reading.loss)}, that of a"
         f" constant answer {_shown(view.constant_loss)}: nothing is learnt so far. ‖∂L/∂w‖ is"
@@ -220,7 +238,7 @@ def held_for(suspect: Suspect, view: View) -> float:
     """The part of the planned run for which a suspicion must have lasted before it is told."""
     if view.failed or suspect.problem == "zero_probability":
         return 0.0
-    if suspect.problem == "learning_rate_too_high" and view.reading.loss > GROWN * view.first > 0:
+    if suspect.problem == "learning_rate_too_high" and view.now.loss > GROWN * view.first_loss > 0:
         return 0.0
     named = {"dead_relu", "saturation", "vanishing_gradient", "exploding_gradient"}
     return PART if suspect.problem in named | {"learning_rate_too_high"} else MOST

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -67,7 +68,7 @@ def adopted(
     batch_size: int | str | None = "auto",
     seed: int | None = None,
     *,
-    from_start: bool = False,
+    from_start: bool | None = False,
     activations: Any = None,
 ) -> Adopted:
     """The run that is meant, for a network of chainrule, scikit-learn, PyTorch or Keras.
@@ -76,8 +77,8 @@ def adopted(
     `chainrule.estimators`, also at the end of a Pipeline, brings loss, solver, epochs, batches and
     seed with it; X passes through the steps before it. `from_start` puts it back to the weights
     that its `random_state` drew, so that the fit itself is run again; without it the run goes on
-    from the fitted ones. A path or a mapping with `activations` is read by `from_state_dict`; a
-    path alone is a model file of chainrule.
+    from the fitted ones; None does so where that is a number. A path or a mapping with
+    `activations` is read by `from_state_dict`; a path alone is a model file of chainrule.
 
     What is given counts before what the network brings; "auto", None and None in `batch_size`,
     `loss` and the others mean the network's own, else those of `fit`. X and y may be data frames:
@@ -121,7 +122,7 @@ def _loss(given: Any, model: Any) -> Any:
     return losses.get(given)
 
 
-def _own(model: Any, X: Any, y: Any, from_start: bool, activations: Any) -> Own:
+def _own(model: Any, X: Any, y: Any, from_start: bool | None, activations: Any) -> Own:
     if isinstance(model, (str, PathLike)) and activations is None:
         model = load(model)
     elif isinstance(model, (str, PathLike, Mapping)):
@@ -140,6 +141,8 @@ def _own(model: Any, X: Any, y: Any, from_start: bool, activations: Any) -> Own:
     if not all(hasattr(last, name) for name in ("coefs_", "intercepts_", "out_activation_")):
         kind = type(last).__name__
         raise TypeError(f"this {kind} is not fitted; diagnose takes one after its fit(X, y)")
+    if from_start is None:
+        from_start = isinstance(getattr(last, "random_state", None), Integral)
     return _of_estimator(model, last, X, y, from_start)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..nn import Dropout
+from ..nn.optim import Optimizer
 from ..train.inputs import features, targets
 from .finding import Score
 from .flow import Reading
@@ -61,7 +62,8 @@ def alike(moment: Any) -> bool:
     """Whether a step of training sees the network that evaluation sees."""
     model = moment.model
     apart = any(isinstance(module, Dropout) for module in model.modules())
-    averaged = getattr(moment.optimizer, "averages", None) is not None
+    own = getattr(type(moment.optimizer), "averages", Optimizer.averages)
+    averaged = own is not Optimizer.averages
     return not (apart or averaged or any(True for _ in model.named_buffers()))
 
 

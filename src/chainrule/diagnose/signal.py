@@ -65,9 +65,8 @@ def signal(X: Array, y: Array, task: Task, seed: int = 0) -> Signal | None:
     rules = [_plane(flat), _nearest(flat)]
     own = _skill(rules, targets)
     others = [_skill(rules, targets[rng.permutation(len(targets))]) for _ in range(SHUFFLES)]
-    return Signal(
-        float(own), float(max(others)), (1 + sum(o >= own for o in others)) / (1 + SHUFFLES)
-    )
+    as_good = sum(other >= own for other in others)
+    return Signal(own, max(others), (1 + as_good) / (1 + SHUFFLES))
 
 
 def _targets(y: Array, task: Task) -> Array | None:
@@ -117,4 +116,4 @@ def _skill(rules: list[Array], targets: Array) -> float:
     """The largest 1 − Σ(y − ŷ)²/Σ(y − ȳ)² over the rules."""
     spread = np.square(targets - targets.mean(0)).sum()
     rest = min(float(np.square(targets - rule @ targets).sum()) for rule in rules)
-    return 1 - rest / spread if spread else 0.0
+    return 1 - rest / float(spread) if spread else 0.0

@@ -89,7 +89,8 @@ def _growth(reading: Reading) -> float:
     if not reading.layers:
         return 1.0
     if reading.broken is not None:
-        return math.inf if reading.broken.op in ("matmul", "add", "multiply") else 1.0
+        made = ("parameter", "matmul", "add", "multiply")
+        return math.inf if reading.broken.op in made else 1.0
     ground = reading.layers[0].inputs_rms
     forward = max(x.net_rms for x in reading.layers) / ground if ground > 0 else 1.0
     backward = reading.shrinking / 10 if reading.shrinking == reading.shrinking else 1.0
@@ -323,7 +324,7 @@ def too_low(story: Story) -> Iterator[Suspect]:
 
 def zero_probability(story: Story) -> Iterator[Suspect]:
     """The loss takes the logarithm of 0 at finite weights; or a clip stands where it would."""
-    readings = [story.start, story.end]
+    readings = [story.start, *([story.failing] if story.failing else []), story.end]
     found = [x for x in map(_log_of_zero, readings) if x is not None]
     found += [x for x in (_clipped(r, story) for r in readings) if x is not None]
     if found:

@@ -35,6 +35,8 @@ def twin_suspects(setup: Setup) -> list[Suspect]:
     if not isinstance(out, Tensor) or not out.requires_grad:
         return []
     layers = _layers(setup.model, out)
+    if not all(np.isfinite(values).all() for _, values, _ in layers):
+        return []  # a weight that is no number is another fault
     redraw = pasted("weights drawn anew", _redrawn(setup, out))
     for name, values, gradients in layers:
         units = _twins(values, gradients)

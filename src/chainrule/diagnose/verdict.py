@@ -34,7 +34,11 @@ SOUND = 0.1
 MARGIN = 0.1
 MOST = 0.25  # of what the run left: three quarters of the fault are gone
 AIM = 0.03  # of what is left, at which no better remedy is looked for
-FAR = 0.8  # of the skill that the same number of steps could have brought: nearly there
+# A run is under way that has four fifths of the skill that the same number of steps could have
+# brought, and half of the fall in loss: a score of classes is often good long before the loss is.
+# Where even the first steps move the weights by less than a thousandth, the bar is nine tenths.
+FAR, NEAR, HALF_WAY = 0.8, 0.9, 0.5
+USUAL = 1e-3  # ‖Δw‖/‖w‖ of a step
 
 
 @dataclass(eq=False)
@@ -156,9 +160,10 @@ def _climb(case: _Case, trials: Trials) -> None:
 
     attempt([tenfold, tenfold**2, tenfold**3])
     k = 4
-    while done and k <= DECADES and min(done, key=done.__getitem__) == tenfold ** (k - 1):
-        if case.left <= SOUND:
-            break
+    while len(done) == k - 1 and k <= DECADES and case.left > SOUND:
+        helpless = case.left >= residual(trials.base) - NEARLY
+        if not helpless and min(done, key=done.__getitem__) != tenfold ** (k - 1):
+            break  # the best lies behind
         attempt([tenfold**k])
         k += 1
     if done and case.left > AIM:
@@ -265,7 +270,7 @@ def _decided(story: Story, cases: list[_Case], trials: Trials) -> Verdict:
     real = [c for c in live if (failed and c.left < 1) or before - c.left >= MARGIN]
     real = [c for c in real if _holds(c, story, trials)]
     if real:
-        return _sick(story, real, trials)
+        return _sick(story, cases, real, trials)
     if failed or before > 1 - MARGIN:
         return _helpless(story, cases, trials)
     silent = _silent(story, trials)
@@ -368,15 +373,31 @@ def _generic_gain(case: _Case) -> bool:
 
 
 def _under_way(case: _Case, story: Story) -> bool:
-    """Whether the run has made most of the way that the better one makes."""
+    """Whether the run has made most of the way that the better one makes, in score and in loss."""
     assert case.outcome is not None
-    return story.outcome.skill >= FAR * case.outcome.skill
+    short = max(r for r in (story.first.ratio, story.last.ratio, 0.0) if r == r) < USUAL
+    if story.outcome.skill < (NEAR if short else FAR) * case.outcome.skill:
+        return False
+    ground, best = story.constant_loss, case.outcome.loss
+    if not (math.isfinite(ground) and math.isfinite(best)) or ground <= best:
+        return True
+    return (ground - story.outcome.loss) / (ground - best) >= HALF_WAY
 
 
-def _sick(story: Story, real: list[_Case], trials: Trials) -> Verdict:
+def _signed(cause: _Case, cases: list[_Case]) -> _Case:
+    """The change that recovers the run, under the name of a signature that no change could test."""
+    untested = [c for c in cases if c.change is None and c.suspect.evidence.quantities]
+    if not untested:
+        return cause
+    return _Case(untested[0].suspect, cause.change, cause.outcome)
+
+
+def _sick(story: Story, cases: list[_Case], real: list[_Case], trials: Trials) -> Verdict:
     least = min(c.left for c in real)
     near = [c for c in real if c.left <= max(SOUND, least + MARGIN)]
     cause = min(near, key=lambda c: (ORDER_OF[c.suspect.problem], c.left))
+    if not cause.suspect.evidence.quantities:
+        cause = _signed(cause, cases)
     cause = _improved(cause, story, trials)
     findings = [_finding(cause, story, trials)]
     names = {cause.suspect.problem}

@@ -31,6 +31,7 @@ __all__ = ["Story", "Walk", "watched"]
 Array = Any
 
 FIRST = 20  # steps that are done again, one by one
+UNTIL = 300  # of a run that diverges, to meet the step that does it
 KEPT = 14  # epochs whose weights are kept
 
 
@@ -44,6 +45,7 @@ class Walk:
     layers: dict[str, float] = field(default_factory=dict)  # ‖Δw‖/‖w‖ by parameter, the median
     cosines: list[float] = field(default_factory=list)  # of each step with the one before
     broke: str = ""
+    broken: Mapping[str, Array] | None = None  # the weights whose loss was not finite
 
     @property
     def overshoot(self) -> float:
@@ -94,7 +96,17 @@ class Story:
     @cached_property
     def first(self) -> Walk:
         """The first steps of the run."""
-        return walk(self.setup, FIRST)
+        return walk(self.setup, UNTIL if self.diverged else FIRST)
+
+    @cached_property
+    def failing(self) -> Reading | None:
+        """The backward flow where the loss was first not finite, if that is among those steps."""
+        if self.first.broken is None:
+            return None
+        model = self.setup.fresh()
+        model.load_state_dict({**dict(self.kept[0][1]), **self.first.broken})
+        X, y = cast(self.setup)
+        return read(model, self.setup.loss, X, y, len(self.first.losses) - 1)
 
     @cached_property
     def last(self) -> Walk:
@@ -193,7 +205,7 @@ def walk(setup: Setup, most: int) -> Walk:
                 found.broke = str(refused)
                 break
             if not math.isfinite(value):
-                found.broke = f"the loss is {value}"
+                found.broke, found.broken = f"the loss is {value}", earlier
                 found.losses.append(found.losses[-1] if found.losses else math.nan)
                 found.after.append(math.inf)
                 break
