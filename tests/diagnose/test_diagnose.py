@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import chainrule as cr
+from chainrule import nn, optim
+from chainrule.circuit import vocabulary as ops
+from chainrule.diagnose import setup as setups
+from chainrule.diagnose.finding import PROBLEMS
+from chainrule.errors import ChainruleError, DataError, ShapeError, UnknownNameError
+from chainrule.nn.initializers import constant
 from diagnose.planted import (
     CROSS,
     CURVE,
@@ -20,16 +31,6 @@ from diagnose.planted import (
     report,
     run,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-import chainrule as cr
-from chainrule import nn, optim
-from chainrule.circuit import vocabulary as ops
-from chainrule.diagnose import setup as setups
-from chainrule.diagnose.finding import PROBLEMS
-from chainrule.errors import ChainruleError, DataError, ShapeError, UnknownNameError
-from chainrule.nn.initializers import constant
 
 Array = Any
 
@@ -55,6 +56,11 @@ def metric(model: Any, X: Array, y: Array, loss: Any, kind: str) -> float:
     return float(np.mean((out > boundary) == (y.reshape(out.shape) > 0.5)))
 
 
+def interpreted(settings: dict[str, Any]) -> dict[str, bool]:
+    """As a diagnosis trains short runs, so that not even rounding differs."""
+    return {"compile": settings["epochs"] * 3 > setups.TINY}
+
+
 # -- the fourteen names ----------------------------------------------------------------------------
 
 
@@ -69,7 +75,7 @@ def test_each_fault_has_its_name_and_a_verified_remedy(name):
     assert name in found.reason
     assert finding.evidence.sentence
     assert not found.unfinished
-    assert found.facts["runs"] == 1 + len(found.tried)
+    assert found.facts["runs"] >= 1 + len(found.tried)
     assert str(finding.verified.after) in str(found)
 
 
@@ -88,7 +94,9 @@ def test_the_remedys_code_pasted_above_fit_gives_the_score_of_the_proof(name):
     model, X, y = (names.pop(key) for key in ("model", "X", "y"))
     settings = {key: names[key] for key in arguments if key in names}
     with np.errstate(all="ignore"):
-        history = cr.fit(model, X, y, **settings, seed=seed, progress=False)
+        history = cr.fit(
+            model, X, y, **settings, seed=seed, progress=False, **interpreted(settings)
+        )
     after = finding.verified.after
     assert metric(model, X, y, settings["loss"], after.metric) == pytest.approx(after.value)
     assert finding.verified.curves[1].loss == pytest.approx(tuple(history.loss), rel=1e-6)
@@ -99,14 +107,14 @@ def test_the_run_without_the_remedy_is_the_run_as_it_was_given(name):
     found, arguments = report(name), FAULTY[name]()
     before = found.findings[0].verified.before
     assert before is found.score or before == found.score
-    model = arguments.pop("model")
+    model, error = arguments.pop("model"), ""
     try:
         with np.errstate(all="ignore"):
-            history = cr.fit(model, **arguments, progress=False)
-    except (ChainruleError, ValueError) as error:
-        assert before.error
-        assert str(error) == before.error
-    else:
+            history = cr.fit(model, **arguments, progress=False, **interpreted(arguments))
+    except (ChainruleError, ValueError) as refused:
+        error = str(refused)
+    assert before.error == error
+    if not error:
         assert found.curve.loss == pytest.approx(tuple(history.loss), rel=1e-6)
         X, y, loss = arguments["X"], arguments["y"], arguments["loss"]
         assert before.value == pytest.approx(metric(model, X, y, loss, before.metric))
@@ -118,17 +126,17 @@ def test_every_remedy_that_is_printed_as_verified_was_run(monkeypatch):
 
     def counting(model: Any, X: Any, y: Any, **settings: Any) -> Any:
         history = cr.fit(model, X, y, **settings)
-        fitted.append({"model": model, "X": X, "y": y, "loss": tuple(history.loss), **settings})
+        fitted.append({**settings, "model": model, "curve": tuple(history.loss)})
         return history
 
     monkeypatch.setattr(setups, "fit", counting)
     arguments = FAULTY["dead_relu"]()
     found = diagnose(**arguments)
-    assert found.facts["runs"] == len(fitted) == 1 + len(found.tried) > 1
+    assert found.facts["runs"] == len(fitted) >= 1 + len(found.tried) > 1
     for finding in found.findings:
         if finding.verified is not None:
             for curve in finding.verified.curves:
-                assert any(curve.loss == one["loss"] for one in fitted)
+                assert any(curve.loss == one["curve"] for one in fitted)
     assert all(one["model"] is not arguments["model"] for one in fitted)
     assert all(one["seed"] == 0 and one["batch_size"] == 40 for one in fitted)
 
@@ -222,13 +230,13 @@ def test_model_data_and_optimiser_are_as_they_were(name):
     parameters = list(model.parameters())
     values = [p.value for p in parameters]
     before = bytes_of(model), bytes_of(x), bytes_of(y), repr(optimizer)
-    random = np.random.get_state()[1].tobytes()
+    random = copy.deepcopy(np.random.get_state())  # noqa: NPY002 - what others may draw from
     diagnose(**arguments)
     assert (bytes_of(model), bytes_of(x), bytes_of(y), repr(optimizer)) == before
     assert all(p.value is v for p, v in zip(parameters, values, strict=True))
     assert [p.grad for p in parameters] == [None] * len(parameters)
     assert all(part.training for part in model)
-    assert np.random.get_state()[1].tobytes() == random
+    np.testing.assert_equal(np.random.get_state(), random)  # noqa: NPY002
 
 
 def test_dropout_and_running_averages_go_on_as_if_nothing_had_happened():
@@ -551,7 +559,7 @@ def test_no_network_brings_a_diagnosis_down(
 ):
     rng = np.random.default_rng(seed)
     sizes, parts = [2, *widths], list[Any]()
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+    for a, b in pairwise(sizes):
         parts += [nn.Linear(a, b, bias_init=constant(bias)), transfer()]
     x = scale * rng.normal(size=(rows, 2))
     y = rng.normal(size=(rows, 1)) if regression else rng.integers(0, 2, (rows, 1)).astype(float)

@@ -259,7 +259,7 @@ class _Repaired:
 def _apply(report: Report, case: _Case) -> _Repaired:
     """The first remedy as settings, which are run once before they are written."""
     from ..diagnose.setup import run as tried
-    from ..diagnose.verdict import MARGIN
+    from ..diagnose.treatment import MARGIN
     from .repair import repair
 
     if report.unfinished and report.change is None:

@@ -85,6 +85,7 @@ class Change:
     name: str
     code: str
     apply: Callable[[Setup], Setup]
+    parts: int = 1  # how many changes it is made of
 
     def then(self, other: Change) -> Change:
         """Both, one after the other; the code of the second must not rest on the run it changes."""
@@ -92,6 +93,7 @@ class Change:
             f"{self.name}, and {other.name}",
             f"{self.code}\n{other.code}",
             lambda setup: other.apply(self.apply(setup)),
+            self.parts + other.parts,
         )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from .setup import Change, Setup
+from .treatment import MARGIN, SOUND
 from .trials import Trials, residual
-from .verdict import MARGIN, SOUND, Verdict
+from .verdict import Verdict
 
 __all__ = ["starts_of"]
 

@@ -14,26 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from ..nn import layers
-from . import remedies
 from .finding import Evidence, Finding, Proof, Where
-from .flow import product
 from .probes import enriched, two_rows
-from .setup import Change, Outcome, Suspect
+from .setup import Change, Suspect, judged
 from .signal import Signal, signal
-from .signs import ORDER, consequences, early, signs, transfers
+from .signs import ORDER, consequences, early, signs
+from .treatment import MARGIN, ORDER_OF, SOUND, WEAK, Case, improved, treated
 from .trials import Trials, residual
 from .watching import Story
 
 __all__ = ["Verdict", "judge", "sound", "unproved"]
 
-# What is left to learn from which down nothing is wrong: nine tenths of what a constant answer
-# leaves is learnt, so that no change could make more than the margin below.
-SOUND = 0.1
-# A fault costs at least a tenth of all there is to learn; less is choice of settings.
-MARGIN = 0.1
-MOST = 0.25  # of what the run left: three quarters of the fault are gone
-AIM = 0.03  # of what is left, at which no better remedy is looked for
 # A run is under way that has four fifths of the skill that the same number of steps could have
 # brought, and half of the fall in loss: a score of classes is often good long before the loss is.
 # Where even the first steps move the weights by less than a thousandth, the bar is nine tenths.
@@ -50,33 +41,15 @@ class Verdict:
     change: Change | None = None  # the remedy of the first
 
 
-@dataclass(eq=False)
-class _Case:
-    """A suspect with the best of its changes."""
-
-    suspect: Suspect
-    change: Change | None = None
-    outcome: Outcome | None = None
-
-    @property
-    def left(self) -> float:
-        return residual(self.outcome)
-
-
 def judge(story: Story, static: Sequence[Suspect], trials: Trials) -> Verdict:
     """Findings, cause first, or none and why."""
     if sound(story):
         return Verdict([], _sound(story))
     suspects = _merged(static, _signs(story))
     if suspects and suspects[0].problem == "data_fault" and not suspects[0].changes:
-        case = _Case(suspects[0])  # no change of the network could make up for it
+        case = Case(suspects[0])  # no change of the network could make up for it
         return Verdict([_finding(case, story, trials)], _no_remedy(story, trials))
-    cases = _examined(suspects, trials)
-    if not _recovered(cases, trials):
-        cases += _second_changes(cases, story, trials)
-    if not _recovered(cases, trials):
-        cases += _generic(story, trials, suspects)
-    return _decided(story, cases, trials)
+    return _decided(story, treated(suspects, story, trials), trials)
 
 
 def sound(story: Story) -> bool:
@@ -120,150 +93,10 @@ def _merged(static: Sequence[Suspect], dynamic: Sequence[Suspect]) -> list[Suspe
     return sorted(found.values(), key=lambda s: ORDER.index(s.problem))
 
 
-def _examined(suspects: Sequence[Suspect], trials: Trials) -> list[_Case]:
-    """Each suspect's changes run, until one recovers the run."""
-    cases: list[_Case] = []
-    for suspect in suspects:
-        cases.append(_best(suspect, trials))
-        if _recovered(cases[-1:], trials):
-            break
-    return cases
-
-
-def _best(suspect: Suspect, trials: Trials) -> _Case:
-    case = _Case(suspect)
-    if suspect.problem in LADDERS:
-        _climb(case, trials)
-    for change in suspect.changes:
-        if case.left <= AIM:
-            break
-        _enter(case, trials.attempt([change]))
-    return case
-
-
-def _enter(case: _Case, pairs: Sequence[tuple[Change, Outcome]]) -> None:
-    """Keep the best, the earlier of those that are about as good."""
-    for change, outcome in pairs:
-        if case.outcome is None or residual(outcome) < case.left - NEARLY:
-            case.change, case.outcome = change, outcome
-
-
-def _climb(case: _Case, trials: Trials) -> None:
-    """Learning rates: by tens as long as that helps, then threefold to both sides of the best."""
-    setup, tenfold = trials.setup, LADDERS[case.suspect.problem]
-    done: dict[float, float] = {}
-
-    def attempt(factors: Sequence[float]) -> None:
-        pairs = trials.attempt(remedies.rates(setup, factors))
-        done.update(zip(factors, (residual(o) for _, o in pairs), strict=False))
-        _enter(case, pairs)
-
-    attempt([tenfold, tenfold**2, tenfold**3])
-    k = 4
-    while len(done) == k - 1 and k <= DECADES and case.left > SOUND:
-        helpless = case.left >= residual(trials.base) - NEARLY
-        if not helpless and min(done, key=done.__getitem__) != tenfold ** (k - 1):
-            break  # the best lies behind
-        attempt([tenfold**k])
-        k += 1
-    if done and case.left > AIM:
-        best = min(done, key=done.__getitem__)
-        attempt([best * 3, best / 3])
-
-
-LADDERS = {"learning_rate_too_high": 0.1, "learning_rate_too_low": 10.0}
-DECADES = 7
-NEARLY = 0.02  # of what there is to learn: as good, as far as one run can tell
-
-
-def _recovered(cases: Sequence[_Case], trials: Trials) -> bool:
-    """Whether one of them leaves little to learn, or little of what the run left."""
-    enough = max(SOUND, MOST * residual(trials.base))
-    return any(case.left <= (SOUND if case.suspect.problem in WEAK else enough) for case in cases)
-
-
-def _second_changes(cases: Sequence[_Case], story: Story, trials: Trials) -> list[_Case]:
-    """A second change on top of the first, where one is not enough."""
-    found: list[_Case] = []
-    strong = [c for c in cases if c.change is not None and c.suspect.problem not in WEAK]
-    for case in sorted(strong, key=lambda c: c.left)[:3]:
-        assert case.change is not None
-        place = ORDER_OF[case.suspect.problem]
-        later = [c for c in strong if ORDER_OF[c.suspect.problem] > place]
-        seconds = [c.change for c in later if c.change is not None]
-        seconds += [c for c in case.suspect.changes if c is not case.change][:3]
-        seconds += remedies.rates(story.setup, (3, 10, 100, 1 / 3, 1 / 10, 1 / 100))
-        pairs = [case.change.then(second) for second in seconds]
-        best = _Case(case.suspect)
-        for change, outcome in trials.attempt(pairs):
-            if residual(outcome) < min(best.left, case.left - 0.02):
-                best.change, best.outcome = change, outcome
-        if best.change is not None:
-            found.append(best)
-        if best.left <= SOUND:
-            break
-    return found
-
-
-WEAK = frozenset({"learning_rate_too_high", "learning_rate_too_low", "insufficient_capacity"})
-ORDER_OF = {problem: k for k, problem in enumerate(ORDER)}
-
-
-def _generic(story: Story, trials: Trials, suspects: Sequence[Suspect]) -> list[_Case]:
-    """What helps many runs, tried where no signature led to what helps this one."""
-    setup, found = story.setup, list[_Case]()
-    if story.refused:
-        return []
-    signed = {s.problem: s for s in suspects}
-    tries: list[tuple[str, Change | None]] = [
-        ("unscaled_inputs", remedies.standardised(setup)),
-        *(("learning_rate_too_high", c) for c in remedies.rates(setup, (1 / 10, 1 / 3, 1 / 100))),
-        *(("learning_rate_too_low", c) for c in remedies.rates(setup, (10, 3, 100))),
-        ("init", remedies.redrawn(setup, transfers(story.start))),
-        ("exploding_gradient", remedies.clipped(setup)),
-        ("activation", remedies.swapped(setup, remedies.BENT, "ReLU")),
-        ("activation", remedies.swapped(setup, (layers.ReLU,), "Tanh")),
-        ("insufficient_capacity", remedies.wider(setup)),
-        ("insufficient_capacity", remedies.hidden_layer(setup)),
-        ("learning_rate_too_low", remedies.longer(setup, 4)),
-    ]
-    for problem, change in tries:
-        if change is None or change.name in trials.done:
-            continue
-        for tried, outcome in trials.attempt([change]):
-            name = _named(problem, story)
-            if name is not None:
-                suspect = signed.get(name) or _unsigned(name, story)
-                found.append(_Case(suspect, tried, outcome))
-    return found
-
-
-def _named(problem: str, story: Story) -> str | None:
-    """The name that a change of weights or transfer functions stands for, by what was measured."""
-    if problem not in ("init", "activation"):
-        return problem
-    flows = story.start.hidden
-    if any(x.flow.saturated > 0.25 for x in flows):
-        return "saturation"
-    if any(len(x.flow.dead) * 4 > x.flow.units for x in flows):
-        return "dead_relu"
-    if story.start.shrinking <= 1e-2:
-        return "vanishing_gradient"
-    if story.start.shrinking >= 10:
-        return "exploding_gradient"
-    return None
-
-
-def _unsigned(name: str, story: Story) -> Suspect:
-    """A suspect that no signature led to, only the run without it."""
-    sentence = "Its signature is weak here; it is named because the run without it learns more."
-    return Suspect(name, Where(), Evidence(sentence, {}, product(story.start.flows)))
-
-
 # -- deciding --------------------------------------------------------------------------------------
 
 
-def _decided(story: Story, cases: list[_Case], trials: Trials) -> Verdict:
+def _decided(story: Story, cases: list[Case], trials: Trials) -> Verdict:
     before = residual(story.outcome)
     failed = bool(story.outcome.score.error)
     live = [c for c in cases if c.outcome is not None and not c.outcome.score.error]
@@ -279,7 +112,7 @@ def _decided(story: Story, cases: list[_Case], trials: Trials) -> Verdict:
     return Verdict([], _floor(story, trials))
 
 
-def _helpless(story: Story, cases: list[_Case], trials: Trials) -> Verdict:
+def _helpless(story: Story, cases: list[Case], trials: Trials) -> Verdict:
     """What to say of a run that learns nothing, where no change helps either."""
     signed = [c for c in cases if c.suspect.evidence.quantities]
     structural = [c for c in signed if c.suspect.problem in ORDER[:4]]
@@ -294,7 +127,7 @@ def _helpless(story: Story, cases: list[_Case], trials: Trials) -> Verdict:
             return Verdict([finding], _no_remedy(story, trials))
     if story.outcome.score.error:  # `fit` refuses it, and nothing is known but its sentence
         refused = Suspect("data_fault", Where(), Evidence(story.outcome.score.error, {}))
-        return Verdict([_finding(_Case(refused), story, trials)], _no_remedy(story, trials))
+        return Verdict([_finding(Case(refused), story, trials)], _no_remedy(story, trials))
     return Verdict([], _floor(story, trials))
 
 
@@ -340,7 +173,7 @@ def _silent(story: Story, trials: Trials) -> Finding | None:
     return Finding("data_fault", "problem", Where(), Evidence(sentence, quantities), repair)
 
 
-def _holds(case: _Case, story: Story, trials: Trials) -> bool:
+def _holds(case: Case, story: Story, trials: Trials) -> bool:
     """Whether a gain is more than a better fit of noise, and more than a matter of patience."""
     problem = case.suspect.problem
     assert case.outcome is not None
@@ -368,11 +201,11 @@ def _error(values: Any) -> float:
 GROWING = frozenset({"insufficient_capacity", "learning_rate_too_low"})
 
 
-def _generic_gain(case: _Case) -> bool:
+def _generic_gain(case: Case) -> bool:
     return not case.suspect.evidence.quantities
 
 
-def _under_way(case: _Case, story: Story) -> bool:
+def _under_way(case: Case, story: Story) -> bool:
     """Whether the run has made most of the way that the better one makes, in score and in loss."""
     assert case.outcome is not None
     short = max(r for r in (story.first.ratio, story.last.ratio, 0.0) if r == r) < USUAL
@@ -384,52 +217,39 @@ def _under_way(case: _Case, story: Story) -> bool:
     return (ground - story.outcome.loss) / (ground - best) >= HALF_WAY
 
 
-def _signed(cause: _Case, cases: list[_Case]) -> _Case:
+def _signed(cause: Case, cases: list[Case]) -> Case:
     """The change that recovers the run, under the name of a signature that no change could test."""
     untested = [c for c in cases if c.change is None and c.suspect.evidence.quantities]
     if not untested:
         return cause
-    return _Case(untested[0].suspect, cause.change, cause.outcome)
+    return Case(untested[0].suspect, cause.change, cause.outcome)
 
 
-def _sick(story: Story, cases: list[_Case], real: list[_Case], trials: Trials) -> Verdict:
+def _sick(story: Story, cases: list[Case], real: list[Case], trials: Trials) -> Verdict:
     least = min(c.left for c in real)
     near = [c for c in real if c.left <= max(SOUND, least + MARGIN)]
     cause = min(near, key=lambda c: (ORDER_OF[c.suspect.problem], c.left))
     if not cause.suspect.evidence.quantities:
         cause = _signed(cause, cases)
-    cause = _improved(cause, story, trials)
+    cause = improved(cause, story, trials)
     findings = [_finding(cause, story, trials)]
     names = {cause.suspect.problem}
     if not story.outcome.score.error or story.diverged:
         for suspect in consequences(story, cause.suspect.problem):
             if suspect.problem not in names:
                 names.add(suspect.problem)
-                findings.append(_finding(_Case(suspect), story, trials))
+                findings.append(_finding(Case(suspect), story, trials))
     assert cause.change is not None
     assert cause.outcome is not None
     reason = (
         f"The cause is {cause.suspect.problem}. One change"
-        f"{', in two parts,' if ', and ' in cause.change.name else ''} takes the run from"
+        f"{', in two parts,' if cause.change.parts > 1 else ''} takes the run from"
         f" {story.outcome.score} to {cause.outcome.score}: {cause.change.name}."
     )
     return Verdict(findings, reason, cause.change)
 
 
-def _improved(case: _Case, story: Story, trials: Trials) -> _Case:
-    """The cause with a second change, where the first alone leaves much to learn."""
-    if case.left <= SOUND or case.change is None or " and " in case.change.name:
-        return case
-    if case.suspect.problem.startswith("learning_rate"):
-        return case
-    seconds = remedies.rates(story.setup, (3, 10, 1 / 3, 1 / 10))
-    for change, outcome in trials.attempt([case.change.then(s) for s in seconds]):
-        if residual(outcome) < case.left - MARGIN / 2:
-            case = _Case(case.suspect, change, outcome)
-    return case
-
-
-def _finding(case: _Case, story: Story, trials: Trials) -> Finding:
+def _finding(case: Case, story: Story, trials: Trials) -> Finding:
     suspect, before = case.suspect, story.outcome
     change, outcome = case.change, case.outcome
     if change is None and suspect.changes:
@@ -465,8 +285,7 @@ def _finding(case: _Case, story: Story, trials: Trials) -> Finding:
 
 def _sound(story: Story) -> str:
     score = story.outcome.score
-    began = judged_start(story)
-    if began >= 1 - SOUND:
+    if judged_start(story) >= 1 - SOUND:
         return (
             f"The network was already trained: {score} after the run, and as good before it,"
             f" against {score.constant:.3g} for the best constant answer."
@@ -479,8 +298,6 @@ def _sound(story: Story) -> str:
 
 def judged_start(story: Story) -> float:
     """The skill before the first step."""
-    from .setup import judged
-
     return judged(story.setup, story.model(0)).skill
 
 
@@ -494,6 +311,8 @@ def _floor(story: Story, trials: Trials) -> str:
     text = f"The run is sound: {score}, against {score.constant:.3g} for the best constant answer"
     if best is None:
         return f"{text}."
+    if story.outcome.skill - judged_start(story) < MARGIN / 2:
+        text = text.replace("The run is sound:", "The network was already trained, and is sound:")
     change, outcome = best
     if residual(story.outcome) - residual(outcome) < MARGIN:
         return f"{text}, and none of {len(trials.done)} changes learns clearly more."
