@@ -187,10 +187,12 @@ def _train(
     keeping: dict[str, Any] = {} if folder is None else {"folder": folder, "resume": resume}
     show: Any = display(lambda: _heading(rows, folder)) if voice.speaks else False
     watching = _doctors(settings)
+    if watching:
+        keeping["callbacks"] = watching
     began = time.perf_counter()
     try:
         with _terminable(), _warnings_in_a_line():
-            trained = job.train_table(rows, settings, progress=show, callbacks=watching, **keeping)
+            trained = job.train_table(rows, settings, progress=show, **keeping)
             seconds = time.perf_counter() - began
             saved = _saved(trained, path, folder)
     except GradientError:

@@ -33,6 +33,8 @@ __all__ = [
 STEEP = {"relu", "leaky_relu", "prelu", "elu", "gelu", "silu", "softplus"}  # He's variance suits
 BENT = (layers.Sigmoid, layers.Tanh, layers.HardTanh, layers.Softsign)  # level off on both sides
 
+LEAST = 1e-3  # a learning rate for one of 0, which no factor changes
+
 
 # -- the optimiser ---------------------------------------------------------------------------------
 
@@ -43,9 +45,9 @@ def rate(setup: Setup, factor: float) -> Change | None:
     if lr is None or getattr(setup.optimizer, "full_batch", False):
         return None
     if callable(lr):
-        code = f"rate = optimizer.lr\noptimizer.lr = lambda step: {factor!r} * rate(step)"
+        code = f"optimizer.lr = lambda step, rate=optimizer.lr: {factor!r} * rate(step)"
         return pasted(f"all learning rates × {short(factor)}", code)
-    new = _round(lr * factor)
+    new = _round((lr or LEAST) * factor)
     return pasted(f"learning rate {short(lr)} → {short(new)}", _call(setup.optimizer, lr=new))
 
 

@@ -310,13 +310,14 @@ def too_low(story: Story) -> Iterator[Suspect]:
         if losses
         else "The run is shorter than an epoch"
     )
-    if late == late and fall > 0:
+    fallen = losses and fall > 1e-6 * abs(losses[0])  # else it is rounding
+    if fallen and late == late:
         sentence += f", {late / fall:.0%} of that in the second half of the run"
     quantities = {
         "‖Δw‖/‖w‖ of a step, at first": story.first.ratio,
         "‖Δw‖/‖w‖ of a step, at the end": last.ratio,
         "updates": story.setup.steps,
-        "share of the fall in the second half": late / fall if fall else math.nan,
+        "share of the fall in the second half": late / fall if fallen else math.nan,
         "cosine of successive steps": float(np.mean(last.cosines)) if last.cosines else math.nan,
     }
     yield Suspect("learning_rate_too_low", Where(), Evidence(f"{sentence}.", quantities), changes)

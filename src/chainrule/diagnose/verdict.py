@@ -17,7 +17,6 @@ import numpy as np
 from .finding import Evidence, Finding, Proof, Where
 from .probes import enriched, two_rows
 from .setup import Change, Suspect, judged
-from .signal import Signal, signal
 from .signs import ORDER, consequences, early, signs
 from .treatment import MARGIN, ORDER_OF, SOUND, WEAK, Case, improved, treated
 from .trials import Trials, residual
@@ -141,21 +140,14 @@ def _known_elsewhere(story: Story, trials: Trials) -> bool:
     return False
 
 
-def _signal(story: Story) -> Signal | None:
-    setup = story.setup
-    return signal(setup.X, setup.y, setup.task, setup.seed)
-
-
 def _told(story: Story) -> bool:
     """Whether X is known to tell of y, so that learning y is no fit of noise."""
-    found = _signal(story)
-    return found is not None and found.there
+    return story.signal is not None and story.signal.there
 
 
 def _silent(story: Story, trials: Trials) -> Finding | None:
     """data_fault, where X says nothing about y."""
-    setup = story.setup
-    found = _signal(story)
+    setup, found = story.setup, story.signal
     if found is None or found.there:
         return None
     sentence = (
@@ -175,13 +167,15 @@ def _silent(story: Story, trials: Trials) -> Finding | None:
 
 def _holds(case: Case, story: Story, trials: Trials) -> bool:
     """Whether a gain is more than a better fit of noise, and more than a matter of patience."""
-    problem = case.suspect.problem
+    problem, signed = case.suspect.problem, bool(case.suspect.evidence.quantities)
     assert case.outcome is not None
+    if not signed and story.outcome.skill >= HALF_WAY * case.outcome.skill:
+        return False  # a name without a signature is for a run that fails
     if problem == "learning_rate_too_low" and _under_way(case, story):
         return False
     if residual(story.outcome) > 1 - MARGIN and case.left <= 0.5 and problem not in GROWING:
         return True
-    if problem not in GROWING and not _generic_gain(case):
+    if problem not in GROWING and signed:
         return True
     if residual(story.outcome) > 1 - MARGIN and _told(story):
         return True
@@ -199,10 +193,6 @@ def _error(values: Any) -> float:
 
 
 GROWING = frozenset({"insufficient_capacity", "learning_rate_too_low"})
-
-
-def _generic_gain(case: Case) -> bool:
-    return not case.suspect.evidence.quantities
 
 
 def _under_way(case: Case, story: Story) -> bool:

@@ -25,6 +25,7 @@ from ..train.tracing import training
 from .finding import Curve
 from .flow import Reading, read
 from .setup import Outcome, Setup, mean_loss, run
+from .signal import Signal, signal
 
 __all__ = ["Story", "Walk", "watched"]
 
@@ -92,6 +93,11 @@ class Story:
     def constant_loss(self) -> float:
         """The least loss of an answer that does not look at X; NaN where none was found."""
         return constant_loss(self.setup)
+
+    @cached_property
+    def signal(self) -> Signal | None:
+        """Whether X says anything about y, as far as simple rules can tell."""
+        return signal(self.setup.X, self.setup.y, self.setup.task, self.setup.seed)
 
     @cached_property
     def first(self) -> Walk:
