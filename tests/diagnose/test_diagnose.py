@@ -16,7 +16,13 @@ from chainrule import nn, optim
 from chainrule.circuit import vocabulary as ops
 from chainrule.diagnose import setup as setups
 from chainrule.diagnose.finding import PROBLEMS
-from chainrule.errors import ChainruleError, DataError, ShapeError, UnknownNameError
+from chainrule.errors import (
+    ChainruleError,
+    DataError,
+    GradientError,
+    ShapeError,
+    UnknownNameError,
+)
 from chainrule.nn.initializers import constant
 from diagnose.planted import (
     CROSS,
@@ -141,15 +147,36 @@ def test_every_remedy_that_is_printed_as_verified_was_run(monkeypatch):
     assert all(one["seed"] == 0 and one["batch_size"] == 40 for one in fitted)
 
 
+class Hopeless(nn.Module):
+    """A rectifier so far off that no weights wake it, and the offset is none of them."""
+
+    def __init__(self) -> None:
+        self.hidden, self.output = nn.Linear(2, 8, seed=0), nn.Linear(8, 1, seed=1)
+
+    def forward(self, x: Any) -> Any:
+        return self.output(ops.relu(self.hidden(x) - 60.0))
+
+
 def test_what_did_not_help_is_said_to_have_been_tried():
-    found = diagnose(**run(net(), CROSS, "logistic", optimizer=optim.SGD(lr=0.0)))
+    found = diagnose(**run(Hopeless(), CROSS, "logistic"))
     finding = found.findings[0]
-    assert finding.problem == "learning_rate_too_low"
+    assert finding.problem == "dead_relu"
     assert finding.verified is not None
     assert not finding.verified
     assert str(finding.verified) == "tried, did not help"
-    assert "tried, did not help" in str(found)
-    assert "no change" in found.reason
+    assert finding.verified.after.skill < 0.1
+    assert "tried, did not help" in str(found).lower()
+    assert "no change that was tried helps" in found.reason
+    assert found.to_dict()["findings"][0]["verified"]["helped"] is False
+
+
+def test_a_rate_of_zero_is_too_low_and_its_remedy_is_none_of_zero():
+    found = diagnose(**run(net(), SIDE, "logistic", optimizer=optim.SGD(lr=0.0)))
+    assert name_of(found) == "learning_rate_too_low"
+    assert found.findings[0].verified
+    names = {"optim": optim}
+    exec(found.findings[0].remedy, names)
+    assert names["optimizer"].lr > 0
 
 
 # -- six easy examples -----------------------------------------------------------------------------
@@ -461,6 +488,12 @@ def test_a_recurrent_network_that_learns_is_sound():
         ({"loss": "logstic"}, UnknownNameError, "did you mean 'logistic'"),
         ({"loss": None}, TypeError, "needs the loss"),
         ({"loss": lambda p, t: 3.0}, TypeError, "not a tensor"),
+        ({"loss": lambda p, t: (p - t) ** 2}, GradientError, "reduce it first"),
+        (
+            {"loss": lambda p, t: cr.mean(0 * ops.sign(p))},
+            GradientError,
+            "nothing to differentiate",
+        ),
         ({"optimizer": "adm"}, UnknownNameError, "did you mean 'adam'"),
         ({"optimizer": optim.SGD}, TypeError, "give an optimizer"),
         ({"epochs": 0}, ValueError, "epochs"),
@@ -502,6 +535,7 @@ def cell(array: Array, row: int, column: int, value: float) -> Array:
         (net(), {"X": np.ones((120, 2))}, "data_fault"),
         (net(), {"y": np.ones((120, 1))}, "data_fault"),
         (net(), {"y": np.full((120, 1), 3.0), "loss": "squared_error"}, "data_fault"),
+        (net(), {"X": X[:1], "y": SIDE[:1]}, "data_fault"),
         (net(outputs=2), {"y": LABELS + 1, "loss": "softmax_cross_entropy"}, "data_fault"),
         (net(outputs=2), {"y": LABELS - 1, "loss": "softmax_cross_entropy"}, "data_fault"),
         (net(outputs=2), {"y": LABELS + 0.5, "loss": "softmax_cross_entropy"}, "data_fault"),

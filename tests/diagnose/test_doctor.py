@@ -82,7 +82,9 @@ RUNS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "batch norm": (lambda: network(nn.BatchNorm1d(16), nn.Tanh()), {"optimizer": "adam"}),
     "both": (lambda: network(nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5)), {"batch_size": 40}),
     "double": (
-        lambda: nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2), seed=1, dtype=float),
+        lambda: nn.Sequential(
+            nn.Linear(4, 8, dtype=np.float64), nn.Tanh(), nn.Linear(8, 2, dtype=np.float64), seed=1
+        ),
         {"optimizer": "adam"},
     ),
     "full batch": (network, {"batch_size": None}),
@@ -396,6 +398,7 @@ def test_a_hopeless_run_is_stopped_and_would_have_stayed_so() -> None:
     answers = whole.predict(X)
     assert (answers == answers[0]).all()
     assert doctor.report().facts["stopped"] == doctor.stopped
+    assert [f.problem for f in doctor.findings] == ["dead_relu"]
 
 
 def test_a_run_without_any_gradient_is_stopped() -> None:
@@ -404,6 +407,7 @@ def test_a_run_without_any_gradient_is_stopped() -> None:
     history = fit(make(), doctor, epochs=50, **given)
     assert history.stopped == "callback"
     assert "exactly 0" in doctor.stopped
+    assert doctor.findings[0].problem == "single_class_softmax"
 
 
 @pytest.mark.parametrize(
@@ -411,12 +415,13 @@ def test_a_run_without_any_gradient_is_stopped() -> None:
     [
         (lambda: network(nn.ReLU(), nn.Dropout(0.2), bias_init=lost), {}),
         (lambda: network(nn.BatchNorm1d(16), nn.ReLU()), {}),
+        (lambda: network(bias_init=lost), {"optimizer": optim.AdamW(lr=0.01, weight_decay=0.1)}),
         (FAULTS["dead from the start"][1], {"optimizer": optim.EMA(optim.Adam(), 0.9)}),
         (FAULTS["saturated"][1], {"optimizer": "sgd"}),
         (FAULTS["steps too short"][1], FAULTS["steps too short"][2]),
         (lambda: network(bias_init=nn.initializers.constant(-2.0)), {}),
     ],
-    ids=["dropout", "batch norm", "averages", "saturated", "slow", "nearly dead"],
+    ids=["dropout", "batch norm", "decay", "averages", "saturated", "slow", "nearly dead"],
 )  # fmt: skip
 def test_nothing_else_is_stopped(make: Any, given: dict[str, Any]) -> None:
     history = fit(make(), cr.Doctor(stop=True, every=1, patience=2), epochs=30, **given)

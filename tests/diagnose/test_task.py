@@ -145,3 +145,25 @@ def test_text_has_a_constant_answer_too_and_nothing_has_none():
 )
 def test_skill_counts_from_the_constant_answer(value, skill):
     assert Score("accuracy", value, 0.5, 0.1).skill == skill
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(4, 40), k=st.integers(2, 5))
+def test_what_is_left_to_learn_is_one_on_average_for_the_constant_answer(seed, n, k):
+    rng = np.random.default_rng(seed)
+    rows = np.arange(n)
+    y = rng.normal(size=(n, 2))
+    mean = np.broadcast_to(y.mean(0), y.shape)
+    assert Task("regression").left(mean, y, rows).mean() == pytest.approx(1.0)
+    assert Task("regression").left(y, y, rows).max() == 0.0
+    some = rng.permutation(n)[: n // 2]
+    np.testing.assert_allclose(
+        Task("regression").left(0 * y[some], y, some),
+        np.square(y[some]).sum(1) / np.square(y - y.mean(0)).sum(1).mean(),
+    )
+    labels = np.append(rng.integers(0, k, n - 2), [0, 1])
+    best = np.eye(k)[[np.bincount(labels).argmax()] * n]
+    assert Task("classes").left(best, labels, rows).mean() == pytest.approx(1.0)
+    assert not Task("classes").left(np.eye(k)[labels], labels, rows).any()
+    yes = np.append(rng.integers(0, 2, n - 2), [0, 1])
+    best = np.full((n, 1), float(yes.mean() > 0.5))
+    assert Task("binary").left(best, yes, rows).mean() == pytest.approx(1.0)

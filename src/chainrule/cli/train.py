@@ -231,10 +231,14 @@ def _doctors(settings: Settings) -> list[Any]:
 
 def _suspicions(watching: Sequence[Any]) -> list[str]:
     """What a doctor suspects, each in a line; that it suspects nothing, too."""
+    if not watching:
+        return []
+    from ..diagnose.words import place
+
     found = []
     for doctor in watching:
         found += [
-            f"doctor: {finding.problem}{f' ({where})' if (where := str(finding.where)) else ''}:"
+            f"doctor: {finding.problem}{f' ({where})' if (where := place(finding.where)) else ''}:"
             f" {finding.evidence.sentence}"
             for finding in doctor.findings
         ] or [f"doctor: nothing looked wrong at {counted(len(doctor.steps), 'look')}"]

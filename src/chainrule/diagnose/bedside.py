@@ -17,7 +17,7 @@ from .record import _finding as plain_finding
 from .record import _value as plain_value
 from .sample import score
 from .setup import Setup
-from .words import counted
+from .words import counted, place
 
 if TYPE_CHECKING:
     from .doctor import Doctor
@@ -83,7 +83,7 @@ def _sentences(doctor: Doctor) -> Iterator[str]:
     if doctor.stopped:
         yield f"The run was stopped: {doctor.stopped}."
     for finding in report.findings:
-        where = f" ({finding.where})" if str(finding.where) else ""
+        where = f" ({place(finding.where)})" if str(finding.where) else ""
         yield f"{finding.problem}{where}, a suspicion: {finding.evidence.sentence}"
     over = list(dict.fromkeys(problem for _, problem, said in doctor.events if said == "over"))
     for problem in over:

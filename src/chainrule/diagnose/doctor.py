@@ -56,8 +56,9 @@ class Doctor:
     `stop=True` ends a run that no step can change any more, and `stopped` says why: at `patience`
     looks in a row the gradients of all parameters, or of all up to a layer without a living unit,
     are exactly 0, these parameters have not moved by a bit, and one pass over all training rows
-    agrees. Such a run ends as it is now whatever follows. Where training differs from evaluation
-    (dropout, batch norm, averaged weights) that would not follow, and nothing is stopped.
+    agrees: its answers stay one constant whatever follows. Where that would not follow, nothing is
+    stopped: weight decay moves weights, and dropout, batch norm and averaged weights make training
+    see another network than evaluation.
 
     >>> import chainrule as cr
     >>> X = np.random.default_rng(0).normal(size=(200, 2))
@@ -111,6 +112,7 @@ class Doctor:
         self._before: dict[str, Array] = {}
         self._update = math.nan  # ‖Δw‖/‖w‖ a step, up to the last look
         self._start: tuple[Flow, ...] = ()
+        self._early: set[int] = set()  # epochs that are looked at whatever it costs
         self._rows: Array = None  # the probe's, by their place in X
         self._setup: Setup | None = None
         self._reading: Reading | None = None
@@ -124,6 +126,8 @@ class Doctor:
         """Choose the probe, and look at the network before its first step."""
         if moment.step == 0:
             self._reset()
+        epochs = moment.plan.epochs
+        self._early = {round(e) for e in np.geomspace(1, epochs, min(EARLY, epochs))}
         self._moment = moment
         self._prepare(moment)
         if moment.step == 0:
@@ -147,10 +151,9 @@ class Doctor:
         self._moment = None
 
     def _due(self, moment: Any) -> bool:
-        epoch, epochs = moment.epoch, moment.plan.epochs
         if self.every != "auto":
-            return bool(epoch % self.every == 0)
-        if epoch in {round(e) for e in np.geomspace(1, epochs, min(EARLY, epochs))}:
+            return bool(moment.epoch % self.every == 0)
+        if moment.epoch in self._early:
             return True
         since, size = moment.step - (self.steps or [0])[-1], moment.plan.size
         rows = len(self._setup.X) if self._setup is not None else 0
@@ -177,9 +180,9 @@ class Doctor:
         steps = {name: moved(self._before.get(name), v) / since for name, v in values.items()}
         self._enter(epoch, moment.step, reading, steps)
         self._update = ratio(self._before, values) / since
+        self._stillness(reading, values)
         view = self._view(moment, reading)
         self._note(view, self._counted(view))
-        self._stillness(reading, values)
         # A parameter is rebound and never written into, so its old value can be kept uncopied.
         self._before = values
 
@@ -266,7 +269,8 @@ class Doctor:
         told: dict[str, Finding] = {}
         for problem, suspect in found.items():
             looks, since = self._streaks.get(problem, (1, step))
-            least = live.held_for(suspect, view)
+            # What cannot change any more need not be waited for.
+            least = 0.0 if self._still[0] >= self.patience else live.held_for(suspect, view)
             if least == 0 or (looks >= self.patience and step - since >= least * planned):
                 told[problem] = self._finding(suspect, since)
                 self.first.setdefault(problem, since)

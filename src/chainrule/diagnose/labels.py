@@ -133,7 +133,7 @@ def _targets(setup: Setup, y: Array) -> list[Suspect]:
         return _words(setup, y)
     rows = y.reshape(len(y), -1) if y.ndim else y.reshape(1, 1)
     finite = rows[np.isfinite(rows).all(1)]
-    if len(finite) > 1 and (finite == finite[0]).all():
+    if len(finite) and (finite == finite[0]).all():
         value = short(float(finite[0, 0])) if finite.shape[1] == 1 else "the same"
         return [_fault(f"y is {value} in every row: there is nothing to tell apart", value=value)]
     if getattr(setup.loss, "takes_labels", False) and rows.shape[1] == 1:

@@ -62,6 +62,7 @@ def signal(X: Array, y: Array, task: Task, seed: int = 0) -> Signal | None:
     if not flat.shape[1] or not (targets.std(0) > 0).any():
         return Signal(0.0, 0.0, 1.0)
     flat = (flat - flat.mean(0)) / flat.std(0)
+    targets = targets - targets.mean(0)  # so that the ridge holds nothing back of a far centre
     rules = [_plane(flat), _nearest(flat)]
     own = _skill(rules, targets)
     others = [_skill(rules, targets[rng.permutation(len(targets))]) for _ in range(SHUFFLES)]

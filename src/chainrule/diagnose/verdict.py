@@ -318,5 +318,7 @@ def _floor(story: Story, trials: Trials) -> str:
 
 
 def _no_remedy(story: Story, trials: Trials) -> str:
-    tried = "no change that was tried helps" if trials.done else "no change of it has been tried"
+    tried = "no change of the network could make up for that"
+    if trials.done or trials.stopped:
+        tried = "no change that was tried helps" if trials.done else "no change has been tried"
     return f"The run learns nothing ({story.outcome.score}), and {tried}."

@@ -72,7 +72,9 @@ class Story:
     @property
     def diverged(self) -> bool:
         """Whether the run began, and left the finite numbers."""
-        return isinstance(self.outcome.refusal, GradientError)
+        told = str(self.outcome.refusal)  # the engine refuses a loss that is no number likewise
+        left = "diverged" in told or "not finite" in told
+        return left and isinstance(self.outcome.refusal, GradientError)
 
     @property
     def refused(self) -> bool:
