@@ -453,15 +453,22 @@ def _overflowed(story: Story) -> bool:
 
 
 def _overflow(story: Story) -> Suspect:
-    first = story.first
-    sentence = (
-        "The loss grew from"
-        f" {_shown(first.losses[0]) if first.losses else 'its first value'} until"
-        f" {story.outcome.score.error.partition(':')[0] or 'it was millions of times as large'}."
-    )
-    return Suspect(
-        "exploding_gradient", Where(), Evidence(sentence, {}, product(story.end.flows)), (), "note"
-    )
+    first, reading = story.first, story.failing or story.end
+    begun = _shown(first.losses[0]) if first.losses else "its first value"
+    ended = story.outcome.score.error.partition(":")[0] or "it was millions of times as large"
+    sentence = f"The loss grew from {begun} until {ended}."
+    where, quantities = Where(), dict[str, Any]()
+    broken = reading.broken
+    if broken is not None:
+        operands = ", ".join(_shown(x) for x in broken.operands)
+        sentence += (
+            f" The first number that is not finite is {broken.value} at sample {broken.row}, unit"
+            f" {broken.unit}, out of {broken.op}{f' of {operands}' if operands else ''}."
+        )
+        where = Where(broken.layer, units=(broken.unit,), samples=(broken.row,), step=reading.step)
+        quantities = {"operation": broken.op, "operands": broken.operands}
+    evidence = Evidence(sentence, quantities, product(reading.flows))
+    return Suspect("exploding_gradient", where, evidence, (), "note")
 
 
 def transfers(reading: Reading) -> dict[str, str]:
