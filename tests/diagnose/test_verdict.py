@@ -83,6 +83,28 @@ def test_units_that_long_steps_kill_are_a_consequence():
     assert not any(flow.dead for flow in found.start[:-1] if len(flow.dead) * 2 >= flow.units)
 
 
+def test_a_pair_of_changes_of_which_one_does_it_alone_is_that_one():
+    """Half of the units are flat at the start, which does no harm: the steps do."""
+    model = net(transfer=nn.HardTanh)
+    found = diagnose(
+        model, CURVE, "squared_error", X=3 * X, optimizer=optim.SGD(lr=30.0), epochs=15
+    )
+    assert found.start[0].saturated > 0.5
+    assert names(found)[0] == "learning_rate_too_high"
+    assert ", and " not in found.change.name
+    assert "dead_relu" not in names(found)  # there is no such unit in it
+
+
+@pytest.mark.parametrize("name", list(FAULTY))
+def test_neither_part_of_a_pair_does_as_well_alone(name):
+    found = report(name)
+    parts = found.change.name.split(", and ")
+    tried = dict(found.tried)
+    alone = [1 - max(0.0, tried[part].skill) for part in parts if part in tried]
+    left = 1 - max(0.0, found.findings[0].verified.after.skill)
+    assert len(parts) == 1 or all(other - left > 0.02 for other in alone)
+
+
 def test_raw_inputs_that_saturate_are_named_by_the_inputs():
     """tanh is flat from the first row on, and the columns are why."""
     raw = X * np.array([300, 400]) + np.array([9000, -5000])

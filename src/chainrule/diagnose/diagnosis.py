@@ -128,7 +128,11 @@ def _reported(setup: Setup, trials: Trials, starts: int, said: Sequence[str]) ->
         curve=outcome.curve,
         start=_moving(story.start.flows, story.first.layers) if begun else (),
         end=_moving(story.end.flows, story.last.layers) if begun else (),
-        advice=(*said, *_harmless(static, verdict), *(() if outcome.score.error else _advice(setup, story))),
+        advice=(
+            *said,
+            *_harmless(static, verdict),
+            *(() if outcome.score.error else _advice(setup, story)),
+        ),
         tried=tuple((name, o.score) for name, (_, o) in trials.done.items()),
         facts=_facts(setup, trials) | (_losses(story) if begun else {}),
         starts=again,

@@ -17,7 +17,7 @@ from . import live
 from .check import static_suspects
 from .finding import Curve, Finding, Flow, Report
 from .flow import Reading, read
-from .sample import alike, copied, drawn, moved, ratio, score
+from .sample import alike, copied, drawn, moved, score
 from .setup import Outcome, Setup, Suspect
 from .watching import constant_loss
 
@@ -25,8 +25,9 @@ __all__ = ["Doctor"]
 
 Array = Any
 
-PROBE = {"probe": (256, 0.02), "full": (2048, 0.1)}  # rows; what looks may take of all rows trained
-EARLY = 12  # looks that any run is worth, the more of them the earlier
+# Rows, and what looks may take of all rows trained: in NumPy a row costs some seven times as much.
+PROBE = {"probe": (256, 0.004), "full": (2048, 0.04)}
+EARLY = 8  # looks that any run is worth, the more of them the earlier
 KEPT = 400  # looks after which they become rarer
 
 
@@ -36,10 +37,10 @@ class Doctor:
     A look is one forward and backward pass of a copy of the network, in evaluation mode, over a
     probe: 256 of the training rows, drawn once by the run's seed in proportion to their weights
     (with detail="full" 2048). The training program is never touched, so a run that is watched has
-    the same bits as one that is not. `every` "auto" looks before the first step, after some twelve
-    epochs that lie closer together early on, and besides as often as looks take at most 2 % (full:
-    10 %) of the rows that were trained: counted, not timed, so that it is the same each time; a
-    number looks after every so many epochs. X, y and `loss` are those of the run unless given, as
+    the same bits as one that is not. `every` "auto" looks before the first step, after some eight
+    epochs that lie closer together early on, and besides as often as looks take at most 0.4 %
+    (full: 4 %) of the rows that were trained: counted, not timed, so that it is the same each time;
+    a number looks after every so many epochs. X, y and `loss` are those of the run unless given, as
     for a source of batches, whose probe is else its first batch.
 
     `steps` and `epochs` say when it looked; `loss` is the probe's. `curves[name][layer]` has for
@@ -48,9 +49,10 @@ class Doctor:
     (‖Δw‖/‖w‖ a step, net since the last look) and "gradient" (‖∂L/∂w‖).
 
     `findings` are suspicions, as notes that nobody has verified: their signature was seen at
-    `patience` looks in a row and for a tenth of the planned run, while the network has learnt
-    nothing that a constant answer would not do as well. What a run gets over is taken back; `first`
-    keeps the step at which the signature of each was first seen, `events` what was said when.
+    `patience` looks in a row and for a tenth of the planned run (overlong steps a quarter, a
+    plateau half), while the network has learnt nothing that a constant answer would not do as well.
+    What a run gets over is taken back; `first` keeps the step at which the signature of each was
+    first seen, `events` what was said when.
     `report()` is a `Report` of them; `cr.diagnose` tries the remedies.
 
     `stop=True` ends a run that no step can change any more, and `stopped` says why: at `patience`
@@ -177,9 +179,10 @@ class Doctor:
         reading = self._read(moment)
         values = {name: p.value for name, p in moment.model.named_parameters()}
         since = max(1, moment.step - (self.steps or [0])[-1])
-        steps = {name: moved(self._before.get(name), v) / since for name, v in values.items()}
+        whole, parts = moved(self._before, values)
+        steps = {name: way / since for name, way in parts.items()}
         self._enter(epoch, moment.step, reading, steps)
-        self._update = ratio(self._before, values) / since
+        self._update = whole / since
         self._stillness(reading, values)
         view = self._view(moment, reading)
         self._note(view, self._counted(view))

@@ -28,7 +28,8 @@ LEAST = 0.01  # of a constant answer's loss: what a network must gain to have le
 ABOVE = 1.05  # times where it began: more than the probe's rows differ by
 GROWN = 1e6  # the growth of the loss that needs no second look
 USUAL = 1e-3  # ‖Δw‖/‖w‖ of a step
-PART, MOST = 0.1, 0.5  # of the planned run: how long a signature lasts, and a plateau
+# Parts of the planned run for which a signature, overlong steps and a plateau must last.
+PART, LONG, MOST = 0.1, 0.25, 0.5
 
 
 @dataclass(eq=False)
@@ -240,8 +241,10 @@ def held_for(suspect: Suspect, view: View) -> float:
         return 0.0
     if suspect.problem == "learning_rate_too_high" and view.now.loss > GROWN * view.first_loss > 0:
         return 0.0
+    if suspect.problem == "learning_rate_too_high":
+        return LONG  # momentum and schedules get over a rough beginning
     named = {"dead_relu", "saturation", "vanishing_gradient", "exploding_gradient"}
-    return PART if suspect.problem in named | {"learning_rate_too_high"} else MOST
+    return PART if suspect.problem in named else MOST
 
 
 # -- what cannot get better ------------------------------------------------------------------------

@@ -65,9 +65,8 @@ def enriched(suspect: Suspect, story: Story) -> Evidence:
     return replace(
         evidence,
         quantities=quantities,
-        product=evidence.product or (
-            product(story.start.flows) if suspect.problem in CHAINED else ()
-        ),
+        product=evidence.product
+        or (product(story.start.flows) if suspect.problem in CHAINED else ()),
     )
 
 

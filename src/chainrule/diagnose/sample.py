@@ -17,7 +17,7 @@ from .flow import Reading
 from .setup import Setup
 from .task import task_of
 
-__all__ = ["alike", "copied", "drawn", "moved", "ratio", "score"]
+__all__ = ["alike", "copied", "drawn", "moved", "score"]
 
 Array = Any
 
@@ -67,20 +67,19 @@ def alike(moment: Any) -> bool:
     return not (apart or averaged or any(True for _ in model.named_buffers()))
 
 
-def moved(before: Array | None, after: Array) -> float:
-    """‖after − before‖/‖before‖; NaN where it is not known."""
-    return math.nan if before is None else ratio({"": before}, {"": after})
-
-
-def ratio(before: Mapping[str, Array], after: Mapping[str, Array]) -> float:
-    """As `moved`, of all parameters as one vector."""
-    if not before:
-        return math.nan
+def moved(
+    before: Mapping[str, Array], after: Mapping[str, Array]
+) -> tuple[float, dict[str, float]]:
+    """‖after − before‖/‖before‖ of all parameters as one vector, and of each; NaN if not known."""
     # Not a product: a linear algebra library would wake all its threads for it.
-    ground = sum(float(np.square(v, dtype=np.float64).sum()) for v in before.values())
-    steps = (np.subtract(after[n], v, dtype=np.float64) for n, v in before.items())
-    way = sum(float(np.square(step).sum()) for step in steps)
-    return math.sqrt(way / ground) if ground else math.nan
+    ground = {n: float(np.square(v, dtype=np.float64).sum()) for n, v in before.items()}
+    way = {
+        n: float(np.square(np.subtract(after[n], v, dtype=np.float64)).sum())
+        for n, v in before.items()
+    }
+    parts = {n: math.sqrt(way[n] / ground[n]) if ground[n] else math.nan for n in before}
+    length = sum(ground.values())
+    return math.sqrt(sum(way.values()) / length) if length else math.nan, parts
 
 
 def score(setup: Setup, reading: Reading) -> Score:

@@ -151,7 +151,8 @@ def _dead_layer(reading: Reading) -> Layer | None:
         flow = layer.flow
         output = k == len(reading.layers) - 1
         least = max(1, 1 if output else math.ceil(HALF * flow.units))
-        if flow.transfer in ("relu", "hard_tanh") and len(flow.dead) >= least:
+        rectifiers = ("relu", "hard_tanh") if output else ("relu",)  # else it is `saturated`
+        if flow.transfer in rectifiers and len(flow.dead) >= least:
             return layer
     return None
 
@@ -161,9 +162,10 @@ def _death(story: Story, reading: Reading, layer: Layer, step: int | None, how: 
     biases = layer.bias if layer.bias is not None else np.zeros(flow.units)
     own = np.size(biases) == flow.units
     of_dead = np.asarray(biases).reshape(-1)[list(flow.dead)] if own else np.zeros(0)
+    still = "net ≤ 0" if flow.transfer == "relu" else "a net beyond ±1"
     since = "before the first step" if step == 0 else f"since step {step}" if step else "at the end"
     sentence = (
-        f"{len(flow.dead)} of {flow.units} units of layer {flow.layer} have net ≤ 0 on every one of"
+        f"{len(flow.dead)} of {flow.units} units of layer {flow.layer} have {still} on every one of"
         f" the {setup.rows} rows {since}: their factor {flow.transfer}′ is exactly 0, so is every"
         " gradient of their weights, and nothing will wake them."
     )

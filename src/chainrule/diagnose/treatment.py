@@ -126,16 +126,24 @@ def _second_changes(cases: Sequence[Case], story: Story, trials: Trials) -> list
         seconds = [c.change for c in later if c.change is not None]
         seconds += [c for c in case.suspect.changes if c is not case.change][:3]
         seconds += remedies.rates(story.setup, (3, 10, 100, 1 / 3, 1 / 10, 1 / 100))
-        pairs = [case.change.then(second) for second in seconds]
+        pairs = {(pair := case.change.then(second)).name: (pair, second) for second in seconds}
         best = Case(case.suspect)
-        for change, outcome in trials.attempt(pairs):
-            if residual(outcome) < min(best.left, case.left - NEARLY):
+        for change, outcome in trials.attempt([pair for pair, _ in pairs.values()]):
+            better = residual(outcome) < min(best.left, case.left - NEARLY)
+            if better and _needs_both(outcome, pairs[change.name][1], trials):
                 best.change, best.outcome = change, outcome
         if best.change is not None:
             found.append(best)
         if best.left <= SOUND:
             break
     return found
+
+
+def _needs_both(outcome: Outcome, second: Change, trials: Trials) -> bool:
+    """Whether the second change alone learns clearly less: else it is the remedy, not the pair."""
+    return all(
+        residual(alone) - residual(outcome) >= MARGIN for _, alone in trials.attempt([second])
+    )
 
 
 def _generic(story: Story, trials: Trials, suspects: Sequence[Suspect]) -> list[Case]:
