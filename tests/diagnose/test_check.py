@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 import chainrule as cr
 from chainrule import nn, optim
-from chainrule.diagnose.check import check, static_suspects
+from chainrule.diagnose.before.check import check, static_suspects
+from chainrule.diagnose.before.twins import twin_suspects
 from chainrule.diagnose.finding import PROBLEMS
 from chainrule.diagnose.setup import Setup, run
 from chainrule.diagnose.task import task_of
-from chainrule.diagnose.twins import twin_suspects
 from chainrule.errors import DataError, ShapeError, UnknownNameError
 from chainrule.nn import initializers, losses
 

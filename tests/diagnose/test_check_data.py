@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from chainrule import nn, optim
-from chainrule.diagnose.check import static_suspects
-from chainrule.diagnose.columns import column_facts, column_suspects
-from chainrule.diagnose.labels import conflicts, data_suspects
+from chainrule.diagnose.before.check import static_suspects
+from chainrule.diagnose.before.columns import column_facts, column_suspects
+from chainrule.diagnose.before.labels import conflicts, data_suspects
 from chainrule.diagnose.setup import Setup, Suspect, run
 from chainrule.diagnose.task import Task, task_of
 from chainrule.nn import losses

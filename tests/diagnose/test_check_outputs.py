@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 import chainrule as cr
 from chainrule import nn, optim
-from chainrule.diagnose.leaves import what_leaves
-from chainrule.diagnose.outputs import output_suspects
+from chainrule.diagnose.before.leaves import what_leaves
+from chainrule.diagnose.before.outputs import output_suspects
+from chainrule.diagnose.before.wants import Want, expects
 from chainrule.diagnose.setup import Change, Setup, run
 from chainrule.diagnose.task import task_of
-from chainrule.diagnose.wants import Want, expects
 from chainrule.nn import losses
 
 RNG = np.random.default_rng(5)

@@ -7,17 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from chainrule.diagnose import (
-    PROBLEMS,
-    columns,
-    flow,
-    judging,
-    labels,
-    signs,
-    trials,
-    twins,
-    verdict,
-)
+from chainrule.diagnose import PROBLEMS, flow, signs, trials, verdict
+from chainrule.diagnose.before import columns, judging, labels, twins
 
 TEXT = (Path(__file__).parents[2] / "docs" / "diagnosis.md").read_text(encoding="utf-8")
 WORDS = " ".join(TEXT.split())

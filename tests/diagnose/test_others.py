@@ -26,7 +26,7 @@ from sklearn.preprocessing import StandardScaler
 import chainrule as cr
 import chainrule.estimators as ours
 from chainrule import nn
-from chainrule.diagnose.others import Adopted, adopted
+from chainrule.diagnose.outside.others import Adopted, adopted
 from chainrule.errors import DataError, ModelFileError, UnknownNameError
 from chainrule.nn import losses, optim
 
@@ -495,7 +495,7 @@ def test_scikit_learn_is_not_imported_for_a_network_of_ours() -> None:
     import subprocess
 
     code = (
-        "import sys, chainrule as cr\nfrom chainrule.diagnose.others import adopted\n"
+        "import sys, chainrule as cr\nfrom chainrule.diagnose.outside.others import adopted\n"
         "adopted(cr.nn.Sequential(cr.nn.Linear(1, 1)), [[1.0]], [1.0], 'squared_error')\n"
         "assert 'sklearn' not in sys.modules and 'narwhals' not in sys.modules"
     )

@@ -18,8 +18,8 @@ import pytest
 
 import chainrule as cr
 from chainrule.diagnose.finding import Curve, Factor, Where
-from chainrule.diagnose.page import body_of, page_of
-from chainrule.diagnose.pictures import flat_zones, flow_picture, losses, nets, span_of
+from chainrule.diagnose.report.page import body_of, page_of
+from chainrule.diagnose.report.pictures import flat_zones, flow_picture, losses, nets, span_of
 from diagnose.reports import (
     EXAMPLES,
     INF,

@@ -8,9 +8,9 @@ import re
 import pytest
 
 import golden
-from chainrule.diagnose import words
 from chainrule.diagnose.finding import Curve, Evidence, Factor, Report, Where
-from chainrule.diagnose.text import text
+from chainrule.diagnose.report import words
+from chainrule.diagnose.report.text import text
 from chainrule.draw.face import letters
 from diagnose.reports import (
     EXAMPLES,

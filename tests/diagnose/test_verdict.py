@@ -9,7 +9,7 @@ import pytest
 
 import chainrule as cr
 from chainrule import nn, optim
-from chainrule.diagnose.check import static_suspects
+from chainrule.diagnose.before.check import static_suspects
 from chainrule.diagnose.finding import PROBLEMS
 from chainrule.diagnose.setup import run as run_of
 from chainrule.diagnose.show import Show

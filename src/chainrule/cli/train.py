@@ -224,7 +224,7 @@ def _doctors(settings: Settings) -> list[Any]:
     """What watches the layers, where it is asked for."""
     if not settings.doctor:
         return []
-    from ..diagnose.doctor import Doctor
+    from ..diagnose.live.doctor import Doctor
 
     return [Doctor()]
 
@@ -233,7 +233,7 @@ def _suspicions(watching: Sequence[Any]) -> list[str]:
     """What a doctor suspects, each in a line; that it suspects nothing, too."""
     if not watching:
         return []
-    from ..diagnose.words import place
+    from ..diagnose.report.words import place
 
     found = []
     for doctor in watching:

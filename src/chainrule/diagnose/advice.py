@@ -17,8 +17,8 @@ from ..nn.cells import GRUCell, LSTMCell
 from ..nn.embedding import EmbedColumns
 from ..nn.recurrent import GRU, LSTM
 from .finding import Flow
+from .report.words import counted, figure, percent
 from .setup import Setup
-from .words import counted, figure, percent
 
 __all__ = ["advice"]
 

@@ -14,9 +14,9 @@ import numpy as np
 from ..errors import ChainruleError, ShapeError, quoted
 from ..nn.base import count
 from .advice import advice
-from .check import static_suspects
+from .before.check import static_suspects
 from .finding import Flow, Report
-from .others import adopted
+from .outside.others import adopted
 from .setup import Setup, Suspect
 from .show import reporter
 from .starts import starts_of

@@ -246,23 +246,23 @@ class Report:
         return not self.findings
 
     def __str__(self) -> str:
-        from .text import text
+        from .report.text import text
 
         return text(self)
 
     def html(self) -> str:
         """One offline page: the flow of δ, the findings, before and after."""
-        from .page import page_of
+        from .report.page import page_of
 
         return page_of(self)
 
     def _repr_html_(self) -> str:
-        from .page import body_of
+        from .report.page import body_of
 
         return body_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values for JSON; NaN and infinities as None and words."""
-        from .record import plain
+        from .report.record import plain
 
         return plain(self)

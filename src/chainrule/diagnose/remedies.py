@@ -11,7 +11,7 @@ import numpy as np
 
 from ..nn import layers, optim
 from ..plot.scale import short
-from .columns import _standardised as standardising
+from .before.columns import standardising
 from .pasted import pasted
 from .setup import Change, Setup
 

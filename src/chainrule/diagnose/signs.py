@@ -16,10 +16,10 @@ import numpy as np
 from ..nn import layers
 from ..plot.scale import short
 from . import remedies
+from .before.outputs import on_logits, without_last
 from .finding import PROBLEMS, Evidence, Flow, Where
 from .flow import Layer, Reading, product
 from .setup import Change, Setup, Suspect
-from .stable import on_logits, without_last
 from .watching import Story
 
 __all__ = ["ORDER", "Signature", "consequences", "early", "signs", "transfers"]

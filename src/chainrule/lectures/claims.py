@@ -11,7 +11,7 @@ from .. import nn, plot
 from ..compare import Combination
 from ..compare.page import body
 from ..compare.presets import Replay, replay
-from ..diagnose.words import percent
+from ..diagnose.report.words import percent
 from ..page import escape
 from ..plot.scale import short
 from .curves import PIECES, maxout_unit, reading

@@ -12,7 +12,7 @@ import numpy as np
 import chainrule as cr
 
 from .. import plot
-from ..diagnose.words import percent
+from ..diagnose.report.words import percent
 from ..plot.chart import Dots
 from ..plot.scale import short
 from .circuits import edges_of

@@ -13,7 +13,7 @@ import chainrule as cr
 
 from .. import nn, plot
 from ..data import load_dataset
-from ..diagnose.words import percent
+from ..diagnose.report.words import percent
 from ..nn import losses
 from ..plot.scale import short
 from .exhibit import Exhibit

@@ -15,9 +15,9 @@ from .. import nn
 from ..diagnose.advice import advice
 from ..diagnose.finding import Flow
 from ..diagnose.flow import read
+from ..diagnose.report.words import figure, percent
 from ..diagnose.setup import Outcome, Setup, run
 from ..diagnose.task import task_of
-from ..diagnose.words import figure, percent
 from ..nn import losses, optim
 from .dying import iris, standardised
 from .exhibit import Exhibit

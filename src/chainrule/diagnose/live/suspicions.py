@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ..plot.scale import short
-from . import remedies, signs
-from .finding import PROBLEMS, Evidence, Where
-from .flow import Layer, Reading
-from .setup import Suspect
-from .watching import Story
+from ...plot.scale import short
+from .. import remedies, signs
+from ..finding import PROBLEMS, Evidence, Where
+from ..flow import Layer, Reading
+from ..setup import Suspect
+from ..watching import Story
 
 __all__ = ["View", "fixed", "held_for", "suspects"]
 

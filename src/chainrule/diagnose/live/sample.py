@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..nn import Dropout
-from ..nn.optim import Optimizer
-from ..train.inputs import features, targets
-from .finding import Score
-from .flow import Reading
-from .setup import Setup
-from .task import task_of
+from ...nn import Dropout
+from ...nn.optim import Optimizer
+from ...train.inputs import features, targets
+from ..finding import Score
+from ..flow import Reading
+from ..setup import Setup
+from ..task import task_of
 
 __all__ = ["alike", "copied", "drawn", "moved", "score"]
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Tensor
-from ..circuit.order import circuit_of
-from ..gradient import flow_back
-from ..plot.scale import short
-from .finding import Evidence, Where
+from ...circuit import Tensor
+from ...circuit.order import circuit_of
+from ...gradient import flow_back
+from ...plot.scale import short
+from ..finding import Evidence, Where
+from ..pasted import pasted
+from ..setup import Setup, Suspect
 from .leaves import few_rows, forward
-from .pasted import pasted
-from .setup import Setup, Suspect
 
 __all__ = ["twin_suspects", "unreached"]
 

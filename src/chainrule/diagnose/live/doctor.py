@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import quoted
-from ..nn import losses
-from ..nn.base import count
-from ..plot import Chart
-from . import live
-from .check import static_suspects
-from .finding import Curve, Finding, Flow, Report
-from .flow import Reading, read
+from ...errors import quoted
+from ...nn import losses
+from ...nn.base import count
+from ...plot import Chart
+from ..before.check import static_suspects
+from ..finding import Curve, Finding, Flow, Report
+from ..flow import Reading, read
+from ..setup import Outcome, Setup, Suspect
+from ..watching import constant_loss
+from . import suspicions as live
 from .sample import alike, copied, drawn, moved, score
-from .setup import Outcome, Setup, Suspect
-from .watching import constant_loss
 
 __all__ = ["Doctor"]
 

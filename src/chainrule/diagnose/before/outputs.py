@@ -10,18 +10,27 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Parameter
-from ..errors import ChainruleError, ShapeError
-from ..nn import layers
-from .finding import Evidence, Where
+from ...circuit import Parameter
+from ...errors import ChainruleError, ShapeError
+from ...nn import layers
+from ..finding import Evidence, Where
+from ..pasted import pasted
+from ..setup import Change, Setup, Suspect
+from ..task import Task
 from .judging import Pair, judged_pair, loss_name, paired
 from .leaves import Head, what_leaves
-from .pasted import pasted
-from .setup import Change, Setup, Suspect
-from .task import Task
 from .wants import Want, expects
 
-__all__ = ["Head", "Want", "expects", "output_suspects", "what_leaves", "widened"]
+__all__ = [
+    "Head",
+    "Want",
+    "expects",
+    "on_logits",
+    "output_suspects",
+    "what_leaves",
+    "widened",
+    "without_last",
+]
 
 MOST = 3  # alternatives that are shown
 REFUSALS = (ChainruleError, ValueError, TypeError, IndexError, AttributeError, ArithmeticError)
@@ -89,6 +98,36 @@ def _fits(change: Change, setup: Setup) -> bool:
         return pair.refusal is None and judged_pair(pair) is None
     except REFUSALS:
         return False
+
+
+# -- by wish, where nothing is at fault by itself -------------------------------------------------
+
+
+def on_logits(setup: Setup) -> tuple[Change, ...]:
+    """The same network with its loss on logits, or else with its probabilities clipped."""
+    try:
+        return tuple(_on_logits(setup))
+    except REFUSALS:
+        return ()
+
+
+def _on_logits(setup: Setup) -> Iterator[Change]:
+    pair = paired(setup.model, setup.loss, setup.X, setup.y)
+    loss = CLASSES if pair.targets.form in ("labels", "distribution") else BINARY
+    for edit in _dropped(setup):
+        change = pasted(*_both(edit, _loss(loss)))
+        if _fits(change, setup):
+            yield change
+            break
+    change = pasted(*_loss(CLIPPED[loss]))
+    if _fits(change, setup):
+        yield change
+
+
+def without_last(setup: Setup) -> tuple[Change, ...]:
+    """The network without the transfer function behind its output."""
+    found = [pasted(*edit) for edit in _dropped(setup)][:1]
+    return tuple(change for change in found if _fits(change, setup))
 
 
 # -- edits -----------------------------------------------------------------------------------------

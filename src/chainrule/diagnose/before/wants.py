@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Tensor
-from ..circuit.order import circuit_of
-from ..errors import ChainruleError
-from ..ops import tensor
+from ...circuit import Tensor
+from ...circuit.order import circuit_of
+from ...errors import ChainruleError
+from ...ops import tensor
 from .leaves import VIEWS, through
 
 __all__ = ["Want", "expects"]

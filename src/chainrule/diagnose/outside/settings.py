@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import vocabulary as ops
-from ..errors import quoted
-from ..nn import initializers, losses, optim
-from ..nn.base import Layer
-from ..nn.layers import Affine
-from ..nn.module import Module
-from ..nn.schedules import like
-from ..nn.sequential import Sequential
-from ..plot.scale import short
+from ...circuit import vocabulary as ops
+from ...errors import quoted
+from ...nn import initializers, losses, optim
+from ...nn.base import Layer
+from ...nn.layers import Affine
+from ...nn.module import Module
+from ...nn.schedules import like
+from ...nn.sequential import Sequential
+from ...plot.scale import short
 
 __all__ = ["batch", "epochs", "loss", "optimizer", "restarted", "said", "seed"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..page import escape, page
-from ..plot import Chart
+from ...page import escape, page
+from ...plot import Chart
+from ..finding import Evidence, Factor, Finding, Flow, Report
 from . import words
-from .finding import Evidence, Factor, Finding, Flow, Report
 from .pictures import flow_picture, losses, nets, span_of
 
 __all__ = ["body_of", "page_of"]

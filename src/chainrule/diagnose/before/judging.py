@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Tensor
-from ..circuit.order import circuit_of
-from ..errors import ChainruleError, ShapeError
-from ..plot.scale import short
+from ...circuit import Tensor
+from ...circuit.order import circuit_of
+from ...errors import ChainruleError, ShapeError
+from ...plot.scale import short
 from .leaves import Head, few_rows, forward, what_leaves
 from .targets import Targets, targets_of
 from .wants import Want, expects

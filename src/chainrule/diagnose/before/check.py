@@ -9,18 +9,18 @@ from typing import Any, overload
 
 import numpy as np
 
-from ..circuit import Tensor
-from ..errors import ChainruleError, DataError, ShapeError, quoted
-from ..nn import losses, optim
-from ..nn.module import Module
-from ..train import inputs
+from ...circuit import Tensor
+from ...errors import ChainruleError, DataError, ShapeError, quoted
+from ...nn import losses, optim
+from ...nn.module import Module
+from ...train import inputs
+from ..finding import PROBLEMS, Finding
+from ..setup import Setup, Suspect
+from ..task import task_of
 from .columns import Columns, column_facts, column_suspects
-from .finding import PROBLEMS, Finding
 from .labels import data_suspects, refused
 from .leaves import few_rows, forward
 from .outputs import output_suspects
-from .setup import Setup, Suspect
-from .task import task_of
 from .twins import twin_suspects, unreached
 
 __all__ = ["Check", "check", "static_suspects"]

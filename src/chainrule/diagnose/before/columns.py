@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Tensor
-from ..circuit.order import circuit_of
-from ..plot.scale import short
-from .finding import Evidence, Where
+from ...circuit import Tensor
+from ...circuit.order import circuit_of
+from ...plot.scale import short
+from ..finding import Evidence, Where
+from ..pasted import pasted
+from ..setup import Change, Setup, Suspect
 from .judging import loss_name
 from .leaves import few_rows, forward, through, what_leaves
-from .pasted import pasted
-from .setup import Change, Setup, Suspect
 from .wants import expects
 
-__all__ = ["Columns", "column_facts", "column_suspects"]
+__all__ = ["Columns", "column_facts", "column_suspects", "standardising"]
 
 Array = Any
 
@@ -156,7 +156,7 @@ def _inputs(setup: Setup, facts: Columns | None) -> list[Suspect]:
         return []
     worst = max(columns, key=lambda k: _harm(facts, k))
     evidence = Evidence(_sentence(facts, columns, worst, apart), _quantities(facts, worst, apart))
-    changes = () if given.broken else (pasted("X standardised", _standardised(X)),)
+    changes = () if given.broken else (pasted("X standardised", standardising(X)),)
     where = Where(layer=_first_name(setup.model), columns=tuple(columns))
     return [Suspect("unscaled_inputs", where, evidence, changes)]
 
@@ -240,7 +240,8 @@ def _quantities(facts: Columns, worst: int, apart: float) -> dict[str, Any]:
     }
 
 
-def _standardised(X: Array) -> str:
+def standardising(X: Array) -> str:
+    """The code that gives each column of X mean 0 and std 1; pixels share one scale."""
     exact = ", dtype=np.float64" if X.dtype.kind == "f" and X.dtype.itemsize < 8 else ""
     if X.ndim > 2:  # pixels share one scale
         return f"X = (X - X.mean({exact[2:]})) / X.std({exact[2:]})"

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from ..draw.face import clean, letters
-from ..plot import spark
+from ...draw.face import clean, letters
+from ...plot import spark
+from ..finding import Curve, Factor, Finding, Flow, Report
 from . import words
-from .finding import Curve, Factor, Finding, Flow, Report
 
 __all__ = ["text"]
 

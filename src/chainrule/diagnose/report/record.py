@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .finding import Curve, Evidence, Factor, Finding, Flow, Proof, Report, Score, Where
+from ..finding import Curve, Evidence, Factor, Finding, Flow, Proof, Report, Score, Where
 
 __all__ = ["plain"]
 
@@ -16,7 +16,7 @@ __all__ = ["plain"]
 def plain(report: Report) -> dict[str, Any]:
     """Dicts, lists, strings, numbers, true, false and None: what JSON has, and nothing else.
 
-    The keys are those of the report's own fields, and `healthy`. A finding has `problem`,
+    The keys are those of the report's own fields but `setup` and `change`, and `healthy`. A finding has `problem`,
     `meaning`, `severity`, `where` (`layer`, `units`, `samples`, `columns`, `step`), `evidence`
     (`sentence`, `quantities`, `product`), `remedy` and `verified` (`helped`, `reached`, `text`,
     `before`, `after`, `curves`; None where nothing was run). `tried` is a list of `change` and

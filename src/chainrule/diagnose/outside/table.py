@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Tensor
-from ..data import check_features
-from ..errors import DataError, listed, quoted
+from ...circuit import Tensor
+from ...data import check_features
+from ...errors import DataError, listed, quoted
 
 __all__ = ["encoded", "features", "names", "targets"]
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import plot
-from ..circuit import Parameter
-from ..draw.face import clean
-from ..explain.naming import TRANSFER
-from ..ops import Operation, registry
-from ..page import escape
-from ..plot import Chart
-from ..plot.scale import scale
+from ... import plot
+from ...circuit import Parameter
+from ...draw.face import clean
+from ...explain.naming import TRANSFER
+from ...ops import Operation, registry
+from ...page import escape
+from ...plot import Chart
+from ...plot.scale import scale
+from ..finding import Curve, Factor, Flow
+from ..flow import LEVEL, LEVELLING, steepest
 from . import words
-from .finding import Curve, Factor, Flow
-from .flow import LEVEL, LEVELLING, steepest
 
 __all__ = ["flat_zones", "flow_picture", "losses", "nets", "span_of"]
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ChainruleError, quoted
-from ..plot.scale import short
-from ..train import inputs
+from ...errors import ChainruleError, quoted
+from ...plot.scale import short
+from ...train import inputs
+from ..finding import Evidence, Where
+from ..pasted import pasted
+from ..setup import Change, Setup, Suspect
 from .columns import Columns, column_facts
-from .finding import Evidence, Where
 from .outputs import widened
-from .pasted import pasted
-from .setup import Change, Setup, Suspect
 
 __all__ = ["conflicts", "data_suspects", "refused"]
 

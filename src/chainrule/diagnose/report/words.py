@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..plot.scale import short
-from .finding import Curve, Factor, Finding, Proof, Report, Score, Where
+from ...plot.scale import short
+from ..finding import Curve, Factor, Finding, Proof, Report, Score, Where
 
 __all__ = [
     "blamed", "blames", "carried", "counted", "decades", "figure", "folded", "headline", "known",

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Tensor
-from ..circuit.order import circuit_of
-from ..nn.module import evaluating
-from ..ops import registry, tensor
+from ...circuit import Tensor
+from ...circuit.order import circuit_of
+from ...nn.module import evaluating
+from ...ops import registry, tensor
 
 __all__ = ["VIEWS", "Head", "few_rows", "forward", "read_output", "same", "through", "what_leaves"]
 

@@ -9,11 +9,11 @@ from numbers import Integral
 from os import PathLike
 from typing import Any, NamedTuple
 
-from ..errors import DataError, UnknownNameError, listed, quoted
-from ..nn import load, losses, optim
-from ..nn.base import count
-from ..nn.interchange import from_sklearn, from_state_dict
-from ..nn.module import Module
+from ...errors import DataError, UnknownNameError, listed, quoted
+from ...nn import load, losses, optim
+from ...nn.base import count
+from ...nn.interchange import from_sklearn, from_state_dict
+from ...nn.module import Module
 from . import settings, table
 
 __all__ = ["Adopted", "adopted"]

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import plot
-from ..plot import Chart
-from ..plot.scale import short
-from .finding import Curve, Finding, Flow, Report
-from .flow import Reading
-from .record import _finding as plain_finding
-from .record import _value as plain_value
+from ... import plot
+from ...plot import Chart
+from ...plot.scale import short
+from ..finding import Curve, Finding, Flow, Report
+from ..flow import Reading
+from ..report.record import _finding as plain_finding
+from ..report.record import _value as plain_value
+from ..report.words import counted, place
+from ..setup import Setup
 from .sample import score
-from .setup import Setup
-from .words import counted, place
 
 if TYPE_CHECKING:
     from .doctor import Doctor

@@ -1,0 +1,1 @@
+"""Networks and tables of others, at the door."""

@@ -1,0 +1,1 @@
+"""The report as text, as a page, and as plain values."""
