@@ -17,6 +17,7 @@ from .advice import advice
 from .before.check import static_suspects
 from .finding import Flow, Report
 from .outside.others import adopted
+from .remedies import named
 from .setup import Setup, Suspect
 from .show import reporter
 from .starts import starts_of
@@ -169,7 +170,7 @@ def _facts(setup: Setup, trials: Trials) -> dict[str, Any]:
         "columns": int(np.prod(np.shape(setup.X)[1:])),
         "task": setup.task.kind,
         "loss": getattr(setup.loss, "__name__", type(setup.loss).__name__),
-        "optimizer": repr(setup.optimizer),
+        "optimizer": named(setup.optimizer),
         "epochs": setup.epochs,
         "batch_size": setup.batch_size,
         "steps": setup.steps,

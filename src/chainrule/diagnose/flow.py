@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from ..circuit import Parameter, Tensor, circuit_of
+from ..circuit import Tensor
 from ..errors import ChainruleError
-from ..explain.naming import TRANSFER
 from ..gradient import flow_back
 from ..nn.module import evaluating
 from ..ops import constant
 from .finding import Factor, Flow
+from .nodes import NonFinite, Place, first_broken, layers_of
 
 __all__ = ["Layer", "NonFinite", "Reading", "product", "read"]
 
@@ -31,7 +31,6 @@ CHUNK = 4096  # rows that are taken at once
 BINS = 40
 LEVEL = 0.04  # of its maximum, from which down a local derivative counts as saturated
 LEVELLING = frozenset({"sigmoid", "tanh", "hard_tanh", "softsign"})
-MOST = 400  # layers that are looked at: an unrolled network repeats itself
 
 
 @dataclass(eq=False)
@@ -48,18 +47,6 @@ class Layer:
     dead_rows: Array = None  # per unit, the share of rows with f′ = 0, for a rectifier
     worst: tuple[int, int, float] = (0, 0, math.nan)  # row, unit and net of largest |net|
     still: float = math.nan  # the share of rows whose δ is exactly 0
-
-
-@dataclass(frozen=True)
-class NonFinite:
-    """The first number that is not finite: the operation that made it, from what, and where."""
-
-    op: str
-    layer: str
-    row: int
-    unit: int
-    value: float
-    operands: tuple[float, ...]
 
 
 @dataclass(eq=False)
@@ -117,42 +104,10 @@ def read(model: Any, loss: Any, X: Array, y: Array, step: int = 0) -> Reading:
 
 
 @dataclass(eq=False)
-class _Place:
-    """A layer's nodes in one circuit."""
-
-    weight: Parameter
-    product: Tensor
-    net: Tensor
-    out: Tensor | None
-    bias: Parameter | None
-    left: bool  # W·x: the rows of X are columns in the product
-    turned: bool  # and in the net
-
-    def rows(self, value: Any) -> Array:
-        """The net, or what has its shape, with a row for each row of X."""
-        return np.swapaxes(value, -1, -2) if self.turned else np.asarray(value)
-
-    @property
-    def inputs(self) -> Array:
-        """What the weight is multiplied with, row by row."""
-        value = np.asarray(self.product.inputs[1 if self.left else 0].value)
-        return np.swapaxes(value, -1, -2) if self.left else value
-
-    @property
-    def stored_otherwise(self) -> bool:
-        """Whether the weight is stored as (inputs, units)."""
-        node, other = self.product.inputs[0 if self.left else 1], not self.left
-        while node is not self.weight:
-            other ^= node.op.name == "transpose"
-            node = node.inputs[0]
-        return other
-
-
-@dataclass(eq=False)
 class _Part:
     """What one chunk of rows gave."""
 
-    places: list[_Place]
+    places: list[Place]
     gradients: dict[Tensor, Array]
     loss: float
     share: float
@@ -165,70 +120,15 @@ def _part(
 ) -> _Part:
     out = model(constant(X))
     share = len(X) / max(n, 1)
-    places = _layers(out, names)
+    places = layers_of(out, names)
     try:
         error = loss(out, y)
     except (ChainruleError, ValueError, TypeError):
-        return _Part(places, {}, math.nan, share, out.value, _broken(out, places, names, start))
+        return _Part(places, {}, math.nan, share, out.value, first_broken(out, places, names, start))
     value = float(np.sum(error.value))
     upstream = np.full(error.shape, share, error.value.dtype)[()]
     gradients = flow_back(error, upstream)
-    return _Part(places, gradients, value, share, out.value, _broken(error, places, names, start))
-
-
-def _layers(out: Tensor, names: dict[Any, str]) -> list[_Place]:
-    """The products with a parameter on the way to the output, each with its transfer function."""
-    nodes = circuit_of(out, differentiable=True)
-    users: dict[Tensor, list[Tensor]] = {}
-    for node in nodes:
-        for source in node.inputs:
-            users.setdefault(source, []).append(node)
-    behind: dict[Tensor, Parameter] = {}  # what only a parameter goes into, through views
-    found: list[_Place] = []
-    for node in nodes:
-        if isinstance(node, Parameter) and node in names:
-            behind[node] = node
-        elif len(node.inputs) == 1 and node.inputs[0] in behind:
-            behind[node] = behind[node.inputs[0]]
-        elif node.op is not None and node.op.name in ("matmul", "dot") and len(found) < MOST:
-            weights = [behind[x] for x in node.inputs if x in behind]
-            if len(weights) == 1 and len(node.shape) > 1:
-                found.append(_place(weights[0], node, out, users, behind))
-    return found
-
-
-def _place(
-    weight: Parameter,
-    node: Tensor,
-    out: Tensor,
-    users: dict[Tensor, list[Tensor]],
-    behind: dict[Tensor, Parameter],
-) -> _Place:
-    """From a product to its net and on to what its transfer function makes of it."""
-    left = node.inputs[0] in behind
-    place = _Place(weight, node, node, None, None, left, left)
-    here = node
-    while here is not out:
-        following = [u for u in users.get(here, []) if u.op is not None]
-        if not following:
-            break
-        # A normalisation uses its input several times: what leads on is the last of them.
-        here = following[0] if len(following) == 1 else following[-1]
-        name = here.op.name
-        if name == "add" and place.bias is None and place.net is place.product:
-            bias = [behind[x] for x in here.inputs if x in behind]
-            place.bias = bias[0] if bias else None
-        if name in ("matmul", "dot") and here is not node:
-            break
-        if name in TRANSFER:
-            place.out = here
-            place.net = here.inputs[0]
-            return place
-        place.net = here
-        place.turned ^= name == "transpose"
-    if place.net is not out and place.out is None:  # linear: the next product takes it as it is
-        place.out = None
-    return place
+    return _Part(places, gradients, value, share, out.value, first_broken(error, places, names, start))
 
 
 def _joined(parts: list[_Part], names: dict[Any, str], n: int, step: int) -> Reading:
@@ -262,7 +162,7 @@ def _measured(
 
 
 def _layer(
-    several: list[tuple[_Part, _Place]],
+    several: list[tuple[_Part, Place]],
     names: dict[Any, str],
     gradients: dict[str, Array],
     above: float,
@@ -316,7 +216,7 @@ def _of(part: _Part, node: Tensor) -> Array:
     return np.zeros(node.shape) if found is None else np.asarray(found)
 
 
-def _slope(place: _Place) -> Array | None:
+def _slope(place: Place) -> Array | None:
     """f′ at every net, by the engine's own rule; None for what is no function of one number."""
     node = place.out
     if node is None or node.op.arity != 1 or not node.op.locals or not callable(node.op.locals[0]):
@@ -334,7 +234,7 @@ def steepest(node: Tensor) -> float:
 
 
 def _still(
-    place: _Place, slopes: list[Array | None], units: int
+    place: Place, slopes: list[Array | None], units: int
 ) -> tuple[tuple[int, ...], Array, float]:
     """Units without any derivative, the share of rows for each, and the share of flat pairs."""
     node = place.out
@@ -400,42 +300,6 @@ def _rms(arrays: Any) -> float:
 
 def _ratio(a: float, b: float) -> float:
     return a / b if b else math.nan
-
-
-def _broken(
-    end: Tensor, places: list[_Place], names: dict[Any, str], start: int
-) -> NonFinite | None:
-    """The first node of the circuit that is not finite though all that goes into it is."""
-    if np.isfinite(end.value).all() and all(np.isfinite(p.net.value).all() for p in places):
-        return None
-    layer = ""
-    products = {p.product: names[p.weight].rpartition(".")[0] for p in places}
-    for node in circuit_of(end):
-        layer = products.get(node, layer)
-        value = np.asarray(node.value)
-        if value.dtype.kind != "f" or np.isfinite(value).all():
-            continue
-        place = tuple(int(k) for k in np.argwhere(~np.isfinite(value))[0])
-        if node in names:  # no row of X brought it about
-            module = names[node].rpartition(".")[0]
-            return NonFinite("parameter", module, start, (*place, 0)[0], float(value[place]), ())
-        operands = tuple(
-            float(np.broadcast_to(np.asarray(x.value), value.shape)[place])
-            for x in (() if node in products else node.inputs)
-            if np.asarray(x.value).dtype.kind == "f" and _stretches(x.value, value.shape)
-        )
-        row = start + place[0] if place else start
-        unit = place[-1] if len(place) > 1 else 0
-        name = node.op.name if node.op is not None else "input"
-        return NonFinite(name, layer, row, unit, float(value[place]), operands)
-    return None
-
-
-def _stretches(value: Any, shape: tuple[int, ...]) -> bool:
-    try:
-        return np.broadcast_shapes(np.shape(value), shape) == shape
-    except ValueError:
-        return False
 
 
 def product(flows: tuple[Flow, ...]) -> tuple[Factor, ...]:

@@ -20,6 +20,7 @@ __all__ = [
     "clipped",
     "hidden_layer",
     "longer",
+    "named",
     "rate",
     "rates",
     "redrawn",
@@ -76,6 +77,12 @@ def longer(setup: Setup, factor: int) -> Change:
     """More epochs."""
     epochs = setup.epochs * factor
     return pasted(f"epochs {setup.epochs} → {epochs}", f"epochs = {epochs}")
+
+
+def named(optimizer: Any) -> str:
+    """The optimiser in a line: the call that makes it, without what is as by default."""
+    call = _call(optimizer)
+    return call.removeprefix("optimizer = optim.") if call else repr(optimizer)
 
 
 def _call(optimizer: Any, **settings: Any) -> str:

@@ -16,11 +16,11 @@ __all__ = ["plain"]
 def plain(report: Report) -> dict[str, Any]:
     """Dicts, lists, strings, numbers, true, false and None: what JSON has, and nothing else.
 
-    The keys are those of the report's own fields but `setup` and `change`, and `healthy`. A finding has `problem`,
-    `meaning`, `severity`, `where` (`layer`, `units`, `samples`, `columns`, `step`), `evidence`
-    (`sentence`, `quantities`, `product`), `remedy` and `verified` (`helped`, `reached`, `text`,
-    `before`, `after`, `curves`; None where nothing was run). `tried` is a list of `change` and
-    `score`. NaN is None; infinities are the strings "inf" and "-inf". Charts are left out.
+    The keys are those of the report's own fields but `setup` and `change`, and `healthy`. A finding
+    has `problem`, `meaning`, `severity`, `where` (`layer`, `units`, `samples`, `columns`, `step`),
+    `evidence` (`sentence`, `quantities`, `product`), `remedy` and `verified` (`helped`, `reached`,
+    `text`, `before`, `after`, `curves`; None where nothing was run). `tried` is a list of `change`
+    and `score`. NaN is None; infinities are the strings "inf" and "-inf". Charts are left out.
 
     >>> from chainrule.diagnose.finding import Curve, Report, Score
     >>> score = Score("r2", float("-inf"), 0.0, float("nan"))
