@@ -163,7 +163,7 @@ def test_only_a_terminal_has_colours(
     diagnose(*SLOW, "-q")
     plain = capsys.readouterr().out
     assert "\x1b[1;31m1. learning_rate_too_low (problem)" in coloured
-    assert "\x1b[36m       rate = optimizer.lr" in coloured
+    assert "\x1b[36m       optimizer.lr = lambda step" in coloured
     assert not any(f"\x1b[{n}m" in plain or f";{n}m" in plain for n in range(30, 40))
 
 
@@ -279,11 +279,11 @@ def test_what_settings_cannot_say_is_not_written(
         found = repair(before, after, settings)
         return Repair(found.settings, found.changed, ("what the remedy does to X",))
 
-    monkeypatch.setattr("chainrule.cli.repair.repair", partly)
+    monkeypatch.setattr(command, "repair", partly)
     diagnose(*SLOW, "--apply", status=1)
     assert "settings cannot say what the remedy does to X" in capsys.readouterr().err
     monkeypatch.setattr(
-        "chainrule.cli.repair.repair", lambda before, after, settings: Repair(settings, ("lr",), ())
+        command, "repair", lambda before, after, settings: Repair(settings, ("lr",), ())
     )
     told = as_json(capsys, *SLOW, "--apply", status=1)
     assert "the run comes to accuracy 0.075, the remedy itself to" in told["repaired"]["refused"]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from chainrule import plot
 from chainrule.diagnose.finding import (
     Curve,
     Evidence,
@@ -144,13 +143,11 @@ def vanishing() -> Report:
         )
         for f in start
     )
-    history = plot.lines({f"δ{k + 1}": [f.delta, f.delta / 2] for k, f in enumerate(start)})
     evidence = Evidence(
         "RMS(δ) falls from 0.31 at the output to 1.3e-11 at the first layer: 10.4 decades, 3.9 of"
         " them at one transfer function.",
         {"decades": 10.4, "layers": 6, "loss at the end": 0.69},
         product(start, 6),
-        history,
     )
     tried = Proof(score(0.5, 0.69), score(0.51, 0.68), False, False, (falling("tried", 0.7, 0.68),))
     return Report(
@@ -235,9 +232,7 @@ def hostile(name: str) -> Report:
     factors = tuple(Factor(f"{name}{k}", 0.5, "gain", name, 0.5, k == 1) for k in range(3))
     proof = Proof(score(0.5), score(NAN, NAN, name), True, True, (Curve(name, (1.0, 0.5)),) * 2)
     refused = Proof(score(0.5), score(0.5), False, False)
-    evidence = Evidence(
-        name, {name: name, f"{name}2": [name, 1]}, factors, plot.lines({name: [1, 2]})
-    )
+    evidence = Evidence(name, {name: name, f"{name}2": [name, 1]}, factors)
     found = [
         finding(
             where=Where(f"{name}0"), evidence=evidence, remedy=f"{name}\n{name}", verified=proof

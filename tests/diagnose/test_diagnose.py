@@ -15,7 +15,11 @@ import chainrule as cr
 from chainrule import nn, optim
 from chainrule.circuit import vocabulary as ops
 from chainrule.diagnose import setup as setups
-from chainrule.diagnose.finding import PROBLEMS
+from chainrule.diagnose import treatment
+from chainrule.diagnose.finding import PROBLEMS, Evidence, Score, Where
+from chainrule.diagnose.setup import Setup, Suspect
+from chainrule.diagnose.task import Task
+from chainrule.diagnose.treatment import Case
 from chainrule.errors import (
     ChainruleError,
     DataError,
@@ -616,3 +620,80 @@ def test_no_network_brings_a_diagnosis_down(
 def test_a_deep_network_that_learns_is_sound_though_its_first_delta_is_small():
     found = diagnose(**run(deep(nn.Tanh, 5), SIDE, "logistic"))
     assert found.healthy
+
+
+# -- found by hand ---------------------------------------------------------------------------------
+
+
+def test_a_class_loss_of_the_users_own_is_judged_by_its_classes():
+    """It was judged by the R² of logits against labels, and a sound run called diverged."""
+
+    def own(logits: Any, labels: Any) -> Any:
+        return cr.losses.softmax_cross_entropy(logits, labels)
+
+    three = LABELS + (X[:, 0] > 0.5)
+    found = cr.diagnose(**run(net(outputs=3), three, own, epochs=60), progress=False)
+    assert found.healthy
+    assert found.score.metric == "accuracy"
+
+
+def test_a_bottleneck_is_no_lack_of_capacity():
+    rng = np.random.default_rng(0)
+    wide = rng.normal(size=(200, 8))
+    narrow = nn.Sequential(nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 8), seed=0)
+    arguments = run(narrow, wide, "squared_error", epochs=60, X=wide)
+    found = cr.diagnose(**arguments, progress=False)
+    assert 0.4 < found.score.value < 0.9
+    assert "insufficient_capacity" not in [finding.problem for finding in found.findings]
+    assert not [name for name, _ in found.tried if "hidden units" in name]
+
+
+def test_a_higher_rate_is_not_recommended_where_the_loss_ends_higher():
+    """The score of few rows may rise while the loss does: 0.892 at a loss of 10.8, from 1.42."""
+    adam = optim.Adam(lr=0.003)
+    made = Setup(net(), X, SIDE, cr.losses.logistic, adam, 5, None, 0, Task("binary"))
+    ends = {"0.03": (0.8, 0.5), "0.3": (0.85, 3.0), "3": (0.95, 10.8)}
+
+    class Known:
+        setup, base = made, ended(0.5, 1.4)
+
+        def attempt(self, changes: Any) -> Any:
+            told = [(c, ends.get(c.name.rpartition(" ")[2])) for c in changes]
+            return [(c, ended(*end)) for c, end in told if end is not None]
+
+    case = Case(Suspect("learning_rate_too_low", Where(), Evidence("", {})))
+    treatment._climb(case, Known())
+    assert case.change.name == "learning rate 0.003 → 0.03"
+
+
+def ended(accuracy: float, loss: float) -> Any:
+    return setups.Outcome(Score("accuracy", accuracy, 0.5, loss), None)
+
+
+def test_a_wrong_number_of_threads_is_no_fault_of_the_data():
+    with pytest.raises(ValueError, match="threads must be a whole number of at least 1, got 0"):
+        cr.diagnose(**run(net(), SIDE, "logistic", X=1000 * X), threads=0, progress=False)
+
+
+def test_noise_that_was_learnt_by_heart_is_not_called_nothing():
+    rng = np.random.default_rng(0)
+    noise, y = rng.normal(size=(100, 5)), rng.integers(0, 2, 100)
+    model = nn.Sequential(nn.Linear(5, 64), nn.ReLU(), nn.Linear(64, 2), seed=0)
+    arguments = run(model, y, "softmax_cross_entropy", epochs=40, lr=0.01, X=noise)
+    found = cr.diagnose(**arguments, progress=False)
+    assert [finding.problem for finding in found.findings] == ["data_fault"]
+    assert found.score.value > 0.65
+    assert found.reason.startswith("The run learns its rows by heart (accuracy 0.")
+    same = cr.diagnose(**run(net(), np.ones((120, 1)), "logistic"), progress=False)
+    assert same.reason == "There is nothing to learn: a constant answer has accuracy 1 as well."
+
+
+def test_a_name_that_nothing_points_to_does_not_claim_to_help():
+    def flat(out: Any, target: Any) -> Any:
+        return cr.mean(out * 0)
+
+    found = cr.diagnose(**run(net(outputs=2), 1 - LABELS, flat, epochs=3), progress=False)
+    assert not found.healthy
+    for finding in found.findings:
+        assert "learns more" not in finding.evidence.sentence
+        assert not finding.verified

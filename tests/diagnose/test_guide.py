@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chainrule.diagnose import PROBLEMS, flow, signs, trials, verdict
+from chainrule.diagnose import PROBLEMS, at_start, flow, in_steps, signal, signs, trials, verdict
 from chainrule.diagnose.before import columns, judging, labels, twins
 
 TEXT = (Path(__file__).parents[2] / "docs" / "diagnosis.md").read_text(encoding="utf-8")
@@ -25,9 +25,9 @@ def test_every_problem_has_its_row_in_the_order_of_causes() -> None:
         f"What is left to learn: {SHARES[verdict.SOUND]}.",
         f"only if it brings at least {SHARES[verdict.MARGIN]} more",
         f"has {SHARES[verdict.FAR]} of the skill",
-        f"{SHARES[signs.HALF]} of a hidden layer",
+        f"{SHARES[flow.HALF]} of a hidden layer",
         f"f′ ≤ {100 * flow.LEVEL:g} % of its largest value",
-        f"Exploding: {signs.AMPLIFIED:g}-fold",
+        f"Exploding: {at_start.AMPLIFIED:g}-fold",
         f"|mean| over {columns.CENTRE:g} stds",
         f"values over {columns.LARGE:g}**",
         f"all below {columns.SMALL:g}**",
@@ -35,7 +35,10 @@ def test_every_problem_has_its_row_in_the_order_of_causes() -> None:
         f"a mean or std over {columns.TARGETS:g}**",
         f"a right answer a probability of {judging.SURE:g}",
         f"an R² of {judging.EXPLAINED:g}",
-        f"from {SHARES[signs.FEW]} of the rows on",
+        f"from {SHARES[in_steps.FEW]} of the rows on",
+        f"too high: {SHARES[in_steps.MISSED]} of the steps",
+        f"longer than {SHARES[in_steps.FAR]} of the weights",
+        f"the best of {signal.SHUFFLES} shuffles",
         f"noted from {100 * labels.NOTED:g} % of the rows on",
         f"more than {SHARES[labels.HALF]} of what lies between",
     ],
@@ -47,7 +50,7 @@ def test_the_bars_are_those_of_the_code(words: str) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (signs.FALL, "Vanishing: 10⁻³"),
+        (at_start.FALL, "Vanishing: 10⁻³"),
         (twins.ALIKE, "10⁻⁵ of the largest"),
         (twins.TINY, "shorter than 10⁻³"),
         (signs.GROWN, "grew 10⁶-fold"),

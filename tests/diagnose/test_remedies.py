@@ -12,6 +12,7 @@ import pytest
 import chainrule as cr
 from chainrule import nn, optim
 from chainrule.diagnose import remedies
+from chainrule.diagnose.flow import Layer, read
 from chainrule.diagnose.pasted import NAMES, pasted
 from chainrule.diagnose.setup import Change, Setup
 from chainrule.diagnose.task import task_of
@@ -27,6 +28,11 @@ def setup_of(model: Any = None, **changes: Any) -> Setup:
     model = net() if model is None else model
     made = Setup(model, X, SIDE, losses.logistic, optim.Adam(lr=0.05), 10, 40, 3, task)
     return made.changed(**changes)
+
+
+def layers_of(setup: Setup) -> list[Layer]:
+    """What the flow reads of the network, as the signatures have it."""
+    return read(setup.model, setup.loss, setup.X, setup.y).layers
 
 
 def by_hand(change: Change, setup: Setup) -> dict[str, Any]:
@@ -52,8 +58,8 @@ EVERY: dict[str, tuple[Setup, Any]] = {
     "clipped wrapper": (setup_of(optimizer=optim.EMA(optim.SGD(lr=0.1))), remedies.clipped),
     "longer": (setup_of(), lambda s: remedies.longer(s, 4)),
     "standardised": (setup_of(X=FAR), remedies.standardised),
-    "redrawn": (setup_of(), lambda s: remedies.redrawn(s, {"0.weight": "tanh", "2.weight": ""})),
-    "zero bias": (setup_of(BIASED), lambda s: remedies.zero_bias(s, ["0.weight"])),
+    "redrawn": (setup_of(), lambda s: remedies.redrawn(s, layers_of(s))),
+    "zero bias": (setup_of(BIASED), lambda s: remedies.zero_bias(s, layers_of(s)[:1])),
     "swapped": (setup_of(), lambda s: remedies.swapped(s, (layers.Tanh,), "ReLU")),
     "hidden layer": (setup_of(nn.Sequential(nn.Linear(2, 1), seed=0)), remedies.hidden_layer),
     "wider": (setup_of(), remedies.wider),
@@ -150,9 +156,9 @@ def test_inputs_are_standardised_unless_they_are():
 
 
 def test_weights_are_drawn_anew_with_the_variance_that_suits_what_follows():
-    model = nn.Sequential(nn.Linear(400, 300), nn.ReLU(), nn.Linear(300, 200, seed=9))
-    setup = setup_of(model, X=np.zeros((4, 400)))
-    change = remedies.redrawn(setup, {"0.weight": "relu", "2.weight": "tanh"})
+    model = nn.Sequential(nn.Linear(400, 300), nn.ReLU(), nn.Linear(300, 200, seed=9), nn.Tanh())
+    setup = setup_of(model, X=np.zeros((4, 400)), y=np.zeros((4, 200)))
+    change = remedies.redrawn(setup, layers_of(setup))
     found = change.apply(setup).model
     he, glorot = (np.asarray(found[k].weight.value) for k in (0, 2))
     assert he.std() == pytest.approx(math.sqrt(2 / 400), rel=0.02)
@@ -162,21 +168,99 @@ def test_weights_are_drawn_anew_with_the_variance_that_suits_what_follows():
     assert not np.any(found[2].bias.value)
     assert bytes_of(change.apply(setup).model) == bytes_of(found)
     assert found[0].weight.dtype == np.float32
-    other = remedies.redrawn(setup.changed(seed=4), {"0.weight": "relu"}).apply(setup).model
+    other = remedies.redrawn(setup.changed(seed=4), layers_of(setup)).apply(setup).model
     assert not np.array_equal(other[0].weight.value, he)
-    assert remedies.redrawn(setup, {}) is None
+    assert remedies.redrawn(setup, []) is None
 
 
 def test_only_biases_that_are_not_zero_are_put_to_zero():
     setup = setup_of(BIASED)
-    found = remedies.zero_bias(setup, ["0.weight"]).apply(setup).model
+    first = layers_of(setup)[:1]
+    found = remedies.zero_bias(setup, first).apply(setup).model
     assert not np.any(found[0].bias.value)
     assert np.array_equal(found[0].weight.value, BIASED[0].weight.value)
     assert np.any(setup.model[0].bias.value)
-    assert remedies.zero_bias(setup.changed(model=found), ["0.weight"]) is None
-    assert remedies.zero_bias(setup, ["hidden"]) is None
+    assert remedies.zero_bias(setup.changed(model=found), first) is None
     bare = nn.Sequential(nn.Linear(2, 1, bias=False), seed=0)
-    assert remedies.zero_bias(setup_of(bare), ["0.weight"]) is None
+    assert remedies.zero_bias(setup_of(bare), layers_of(setup_of(bare))) is None
+
+
+class OwnNames(nn.Module):
+    """W·x + b by hand: the first weight is stored as (units, inputs), the second otherwise."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.w = nn.Parameter(rng.normal(size=(300, 2)))
+        self.shift = nn.Parameter(np.full((300, 1), -9.0))
+        self.v = nn.Parameter(rng.normal(size=(300, 1)))
+        self.c = nn.Parameter(np.full(1, 5.0))
+
+    def forward(self, x: Any) -> Any:
+        hidden = cr.relu(self.w @ cr.transpose(x) + self.shift)
+        return cr.transpose(hidden) @ self.v + self.c
+
+
+def test_biases_and_fans_are_read_off_the_circuit_and_not_off_names():
+    setup = setup_of(OwnNames())
+    layers = layers_of(setup)
+    assert [(x.flow.weight, x.bias_name) for x in layers] == [("w", "shift"), ("v", "c")]
+    change = remedies.zero_bias(setup, layers)
+    assert change.name == "biases shift, c at 0"
+    zeroed = change.apply(setup).model
+    assert not np.any(zeroed.shift.value)
+    assert not np.any(zeroed.c.value)
+    assert np.array_equal(zeroed.w.value, setup.model.w.value)
+    found = remedies.redrawn(setup, layers).apply(setup).model
+    assert not np.any(found.shift.value)
+    assert not np.any(found.c.value)
+    assert np.asarray(found.w.value).std() == pytest.approx(1, rel=0.1)  # He: 2 inputs
+    limit = math.sqrt(6 / 301)  # Glorot: 300 inputs, one unit
+    assert 0.9 * limit < abs(np.asarray(found.v.value)).max() <= limit
+    arguments = {"loss": "logistic", "optimizer": optim.Adam(lr=0.05), "epochs": 20, "seed": 0}
+    report = cr.diagnose(OwnNames(), X, SIDE, progress=False, **arguments)
+    assert [x.problem for x in report.findings] == ["dead_relu"]
+    assert report.findings[0].verified
+    assert "'shift'" in report.findings[0].remedy
+
+
+def test_he_is_drawn_by_the_inputs_of_a_weight_that_is_stored_as_inputs_by_units():
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            self.w = nn.Parameter(np.ones((2, 400)))
+            self.v = nn.Parameter(np.ones((400, 1)))
+
+        def forward(self, x: Any) -> Any:
+            return cr.relu(x @ self.w) @ self.v
+
+    setup = setup_of(Turned())
+    found = remedies.redrawn(setup, layers_of(setup)).apply(setup).model
+    assert np.asarray(found.w.value).std() == pytest.approx(1, rel=0.1)
+
+
+def test_a_bias_that_is_reshaped_on_its_way_is_found():
+    class Reshaped(nn.Module):
+        def __init__(self) -> None:
+            self.w, self.b = nn.Parameter(np.ones((3, 2))), nn.Parameter(np.ones(3))
+            self.v = nn.Parameter(np.ones((1, 3)))
+
+        def forward(self, x: Any) -> Any:
+            net = self.w @ cr.transpose(x) + self.b.reshape(3, 1)
+            return cr.transpose(self.v @ cr.relu(net))
+
+    setup = setup_of(Reshaped())
+    assert [x.bias_name for x in layers_of(setup)] == ["b", ""]
+
+
+def test_a_bias_behind_a_turned_product_is_found():
+    class Late(nn.Module):
+        def __init__(self) -> None:
+            self.w, self.b = nn.Parameter(np.ones((1, 2))), nn.Parameter(np.ones(1))
+
+        def forward(self, x: Any) -> Any:
+            return cr.transpose(self.w @ cr.transpose(x)) + self.b
+
+    setup = setup_of(Late())
+    assert [x.bias_name for x in layers_of(setup)] == ["b"]
 
 
 # -- layers ----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from chainrule import nn, optim
 from chainrule.diagnose.setup import Setup
 from chainrule.diagnose.starts import _start
 from chainrule.diagnose.task import Task
+from chainrule.diagnose.trials import Trials
 from chainrule.nn import losses
 from diagnose.planted import CROSS, FAULTY, SIDE, X, bytes_of, net, report, run
 
@@ -60,6 +61,22 @@ def test_a_fault_of_luck_does_not_show_in_every_start():
     shows, of, helps = counts(found.starts)
     assert 1 <= shows <= of == 4
     assert helps <= shows
+
+
+def test_a_remedy_that_draws_weights_draws_others_in_every_start(monkeypatch):
+    """Else one lucky draw would help in every start."""
+    drawn: list[bytes] = []
+    of = Trials.outcome_of
+
+    def outcome_of(self, change):
+        if "drawn anew" in change.name:
+            drawn.append(bytes_of(change.apply(self.setup).model))
+        return of(self, change)
+
+    monkeypatch.setattr(Trials, "outcome_of", outcome_of)
+    found = cr.diagnose(**FAULTY["symmetric_init"](), starts=4, progress=False)
+    assert "drawn anew" in found.change.name
+    assert len(drawn) == len(set(drawn)) == 3
 
 
 def test_a_start_has_the_same_weights_in_another_order_and_another_seed():

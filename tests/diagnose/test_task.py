@@ -63,6 +63,11 @@ def test_a_function_of_the_users_own_asks_what_its_targets_say():
 
     assert task_of(own, NUMBERS, 1).kind == "regression"
     assert task_of(own, YES[:, None], 1).kind == "binary"
+    assert task_of(own, LABELS, 3).kind == "classes"
+    assert task_of(own, LABELS.astype(float)[:, None], 3).kind == "classes"
+    assert task_of(own, YES, 2).kind == "classes"
+    assert task_of(own, LABELS, 2).kind == "regression"  # 2 is none of two classes
+    assert task_of(own, NUMBERS[:, 0], 2).kind == "regression"
 
 
 def test_cells_that_are_no_numbers_do_not_hide_what_the_others_say():
@@ -131,8 +136,19 @@ def test_targets_that_are_all_alike_leave_nothing_to_learn():
 
 
 def test_answers_of_another_form_than_the_targets_have_no_score():
-    assert np.isnan(Task("regression").score(np.zeros((5, 2)), NUMBERS))
+    assert np.isnan(Task("regression").score(np.zeros((5, 1)), np.hstack([NUMBERS, NUMBERS])))
     assert np.isnan(Task("labels").score(np.zeros((5, 2)), SEVERAL))
+
+
+def test_of_a_mean_and_its_variance_the_mean_is_judged():
+    both = np.hstack([np.full((5, 1), 9.0), NUMBERS + 0.1])
+    regression = Task("regression")
+    assert regression.score(both, NUMBERS) == regression.score(NUMBERS + 0.1, NUMBERS)
+    rows = np.array([1, 3])
+    np.testing.assert_allclose(
+        regression.left(both[rows], NUMBERS, rows),
+        regression.left(NUMBERS[rows] + 0.1, NUMBERS, rows),
+    )
 
 
 def test_text_has_a_constant_answer_too_and_nothing_has_none():

@@ -14,21 +14,23 @@ import click
 from rich.text import Text
 
 from ..data import Table
-from ..diagnose.finding import Report, Where
+from ..diagnose.finding import Report, Where, several
+from ..diagnose.setup import run as tried
+from ..diagnose.treatment import MARGIN
 from ..errors import ChainruleError, DataError
 from ..runs.config import Rule, Settings, read_toml
 from ..runs.folder import CONFIG, RunFolder
 from ..runs.start import Start, start
 from .flags import HEADINGS, Grouped, Setting, settings_flags
 from .output import demand_place, write_text
+from .repair import repair
 from .terminal import console, named, plain_json
-from .train import _lasting, _read
+from .train import lasting, rows_of
 
 KEPT = ("checkpoint_every", "plots", "doctor", "tensorboard", "stream")  # nothing to a run's steps
 POSITIVE: dict[str, Any] = {"kind": float, "low": 0, "open_low": True}
 MANY = Rule("How much work counterfactuals may be.", **POSITIVE)
 LONG = Rule("How long a diagnosis may take.", **POSITIVE)
-SHOWN = 6  # names of columns, and rows, that a place is given by
 
 
 @click.command(cls=Grouped)
@@ -73,7 +75,7 @@ def diagnose(
     chainrule diagnose runs/flowers-1            the run that was, once more
     chainrule diagnose settings.toml --lr 10     flags go before the file
     chainrule diagnose flowers.csv --target species --hidden 32 --html page.html
-    chainrule diagnose runs/flowers-1 --apply    the repair as settings, tried once
+    chainrule diagnose runs/flowers-1 --apply    the repair as settings, tried
 
     The same flags as those of chainrule train say what the run is; the scores are those of the
     rows trained on. Ctrl-C shows what is known so far.
@@ -133,11 +135,11 @@ def _case(subject: str, given: dict[str, Any]) -> _Case:
     settings = Settings(**({**read_toml(path), **given} if kept else {**given, "data": subject}))
     if settings.data is None:
         raise DataError(f"{path}: names no data; write data = 'FILE' into it")
-    table = _read(settings, path if kept else None)
+    table = rows_of(settings, path if kept else None)
     if folder is not None and not given.keys() & {*HEADINGS["Data"]}:
         folder.demand_same_data(table)
     stem = os.path.splitext(path if kept else os.path.basename(path))[0]
-    return _Case(table, start(table, _lasting(settings)), f"{stem}.repaired.toml")
+    return _Case(table, start(table, lasting(settings)), f"{stem}.repaired.toml")
 
 
 def _demand_free(path: str, force: bool) -> None:
@@ -181,15 +183,10 @@ class Placed(Where):
     def __str__(self) -> str:
         parts = [super().__str__()]
         if self.names:
-            parts.append(_several("column", [named(name) for name in self.names]))
+            parts.append(several("column", [named(name) for name in self.names]))
         if self.rows:
-            parts.append(_several("row", list(map(str, self.rows))) + " of the table (from 0)")
+            parts.append(several("row", self.rows) + " of the table (from 0)")
         return "; ".join(parts)
-
-
-def _several(word: str, names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{word}{'s' if len(names) > 1 else ''} {', '.join(names[:SHOWN])}{more}"
 
 
 def _placed(where: Where, run: Start) -> Where:
@@ -258,10 +255,6 @@ class _Repaired:
 
 def _apply(report: Report, case: _Case) -> _Repaired:
     """The first remedy as settings, which are run once before they are written."""
-    from ..diagnose.setup import run as tried
-    from ..diagnose.treatment import MARGIN
-    from .repair import repair
-
     if report.unfinished and report.change is None:
         return _Repaired(refused="the diagnosis is not whole: no settings were written")
     if report.healthy:

@@ -90,7 +90,7 @@ def train(
     settings = Settings(**{**(read_toml(config) if config is not None else {}), **given})
     if settings.data is None:
         raise click.UsageError("Missing argument 'DATA'.")
-    rows = _read(settings, None if data is not None else config)
+    rows = rows_of(settings, None if data is not None else config)
     name = os.path.splitext(os.path.basename(settings.data))[0]
     path = output or f"{name}.safetensors"
     demand_place(path, force)
@@ -98,10 +98,10 @@ def train(
     if not no_run:
         folder = RunFolder(run, force=force) if run is not None else RunFolder.numbered(name)
         folder.facts = {"output": os.path.abspath(path)}
-    return _train(rows, _lasting(settings), path, folder, voice)
+    return _train(rows, lasting(settings), path, folder, voice)
 
 
-def _read(settings: Settings, named_in: str | None) -> Table:
+def rows_of(settings: Settings, named_in: str | None) -> Table:
     """The table; what an error advises is said in the words of the command line."""
     try:
         return job.read(settings)
@@ -138,7 +138,7 @@ def _demand_alone(given: dict[str, Any], **others: Any) -> None:
         raise click.UsageError(f"--resume goes on with the run's own settings; leave out {odd}")
 
 
-def _lasting(settings: Settings) -> Settings:
+def lasting(settings: Settings) -> Settings:
     """The settings with a path of data that holds from any folder."""
     data = settings.data or ""
     return dataclasses.replace(settings, data=os.path.abspath(data) if _is_file(data) else data)
@@ -153,7 +153,7 @@ def _resume(folder: RunFolder, output: str | None, force: bool, voice: _Voice) -
     info, settings = folder.info, folder.settings()
     if info.get("status") == "finished":
         return _nothing_to_do(folder, info, voice)
-    rows = _read(settings, folder.place(CONFIG))
+    rows = rows_of(settings, folder.place(CONFIG))
     path = output or info.get("output") or f"{rows.name}.safetensors"
     own = _digest(path) is not None and _digest(path) == info.get("output_sha256")
     demand_place(path, force or own)

@@ -17,6 +17,8 @@ from ..nn.cells import GRUCell, LSTMCell
 from ..nn.embedding import EmbedColumns
 from ..nn.recurrent import GRU, LSTM
 from .finding import Flow
+from .flow import LEVELLING
+from .remedies import RECTIFIERS
 from .report.words import counted, figure, percent
 from .setup import Setup
 
@@ -28,8 +30,6 @@ IDLE = 0.05  # of a layer's units: fewer dead ones are room that nobody misses
 LARGE = 0.1  # of a weight's length in one step, where a thousandth is usual
 MOST_ROWS = 0.5  # whose inputs all have one sign: on most steps the weights of a unit go one way
 OFF = 10.0  # times, from the inputs to the last hidden layer, that the start changes the signal
-RECTIFIERS = {"relu", "leaky_relu", "prelu", "elu", "gelu", "silu"}
-LEVELLING = {"tanh", "hard_tanh", "softsign"}
 GATED = (LSTM, GRU, LSTMCell, GRUCell)
 
 
@@ -84,7 +84,9 @@ def _sigmoids(flows: Sequence[Flow]) -> Iterator[str]:
 
 def _levelled(flows: Sequence[Flow]) -> Iterator[str]:
     """tanh where it levels off."""
-    found = [f for f in flows[:-1] if f.transfer in LEVELLING and f.saturated >= LEVEL]
+    found = [
+        f for f in flows[:-1] if f.transfer in LEVELLING - {"sigmoid"} and f.saturated >= LEVEL
+    ]
     if not found:
         return
     flow = max(found, key=lambda one: one.saturated)

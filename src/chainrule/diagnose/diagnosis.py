@@ -85,6 +85,7 @@ def diagnose(
     times = _positive("budget", budget)
     until = math.inf if seconds is None else time.monotonic() + _positive("seconds", seconds)
     starts = count("starts", starts)
+    threads = None if threads is None else count("threads", threads)
     meant = adopted(
         model, X, y, loss, optimizer, epochs, batch_size, seed,
         from_start=from_start, activations=activations,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +18,8 @@ __all__ = [
     "Report",
     "Score",
     "Where",
+    "rank",
+    "several",
 ]
 
 # Every problem that a diagnosis knows, by its one name, and what the name says. They stand in the
@@ -42,6 +44,14 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
 )
 
 
+_RANKS = {problem: k for k, problem in enumerate(PROBLEMS)}
+
+
+def rank(problem: str) -> int:
+    """A problem's place in the order of causes: 0 is what nothing else brings about."""
+    return _RANKS[problem]
+
+
 @dataclass(frozen=True)
 class Where:
     """The place of a fault: a layer, its units, rows of the data, columns of X, a step.
@@ -59,13 +69,14 @@ class Where:
     def __str__(self) -> str:
         named = (("unit", self.units), ("sample", self.samples), ("column", self.columns))
         parts = [self.layer] if self.layer else []
-        parts += [_several(word, numbers) for word, numbers in named if numbers]
+        parts += [several(word, numbers) for word, numbers in named if numbers]
         if self.step is not None:
             parts.append("before the first step" if self.step == 0 else f"since step {self.step}")
         return ", ".join(parts)
 
 
-def _several(word: str, numbers: tuple[int, ...], most: int = 6) -> str:
+def several(word: str, numbers: Sequence[object], most: int = 6) -> str:
+    """The first few by name or number: `unit 3`, `units 0, 1 and 5 more`."""
     shown = ", ".join(str(n) for n in numbers[:most])
     more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
     return f"{word}{'s' if len(numbers) > 1 else ''} {shown}{more}"
@@ -91,12 +102,11 @@ class Factor:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What was measured: a sentence, the quantities by name, the product, a chart."""
+    """What was measured: a sentence, the quantities by name, the product that shows it."""
 
     sentence: str
     quantities: dict[str, Any] = field(default_factory=dict)
     product: tuple[Factor, ...] = ()
-    chart: Any = None  # a `plot.Chart`, or None
 
 
 @dataclass(frozen=True)
@@ -190,7 +200,7 @@ class Finding:
 class Flow:
     """A layer's part in the backward flow, over the training rows at one moment.
 
-    `net` are the layer's pre-activations: `edges` and `counts` are their histogram. `delta` is
+    `edges` and `counts` are the histogram of the layer's nets, its pre-activations. `delta` is
     RMS(∂L/∂net); `gain` and `slope` are the factors that brought it here from the layer above (NaN
     for the output layer's). `dead` are the units with a local derivative of exactly 0 on every row;
     `saturated` is the share of (row, unit) pairs with f′ ≤ 4 % of its maximum, NaN for a transfer

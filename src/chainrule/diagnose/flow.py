@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,15 +21,16 @@ from ..gradient import flow_back
 from ..nn.module import evaluating
 from ..ops import constant
 from .finding import Factor, Flow
-from .nodes import NonFinite, Place, first_broken, layers_of
+from .nodes import NonFinite, Place, first_broken, layer_of, layers_of
 
-__all__ = ["Layer", "NonFinite", "Reading", "product", "read"]
+__all__ = ["HALF", "LEVEL", "LEVELLING", "Layer", "Reading", "product", "read", "rms", "steepest"]
 
 Array = Any
 
 CHUNK = 4096  # rows that are taken at once
 BINS = 40
 LEVEL = 0.04  # of its maximum, from which down a local derivative counts as saturated
+HALF = 0.5  # a layer is as good as lost when most of it is dead or saturated
 LEVELLING = frozenset({"sigmoid", "tanh", "hard_tanh", "softsign"})
 
 
@@ -47,6 +48,8 @@ class Layer:
     dead_rows: Array = None  # per unit, the share of rows with f′ = 0, for a rectifier
     worst: tuple[int, int, float] = (0, 0, math.nan)  # row, unit and net of largest |net|
     still: float = math.nan  # the share of rows whose δ is exactly 0
+    bias_name: str = ""  # of the bias among the model's parameters
+    inputs_first: bool = False  # the weight is stored as (inputs, units)
 
 
 @dataclass(eq=False)
@@ -124,11 +127,15 @@ def _part(
     try:
         error = loss(out, y)
     except (ChainruleError, ValueError, TypeError):
-        return _Part(places, {}, math.nan, share, out.value, first_broken(out, places, names, start))
+        return _Part(
+            places, {}, math.nan, share, out.value, first_broken(out, places, names, start)
+        )
     value = float(np.sum(error.value))
     upstream = np.full(error.shape, share, error.value.dtype)[()]
     gradients = flow_back(error, upstream)
-    return _Part(places, gradients, value, share, out.value, first_broken(error, places, names, start))
+    return _Part(
+        places, gradients, value, share, out.value, first_broken(error, places, names, start)
+    )
 
 
 def _joined(parts: list[_Part], names: dict[Any, str], n: int, step: int) -> Reading:
@@ -171,20 +178,20 @@ def _layer(
     place = several[0][1]
     nets = [p.rows(p.net.value) for _, p in several]
     units = nets[0].shape[-1]
-    delta = _rms(_of(part, p.net) for part, p in several)
+    delta = rms(_of(part, p.net) for part, p in several)
     outs = [(part, p.net if p.out is None else p.out) for part, p in several]
-    upstream = _rms(_of(part, out) for part, out in outs)
+    upstream = rms(_of(part, out) for part, out in outs)
     slopes = [_slope(p) for _, p in several]
     dead, dead_rows, saturated = _still(place, slopes, units)
     inputs = [p.inputs for _, p in several]
     name = names[place.weight]
     weight = np.asarray(place.weight.value)
     gradient = gradients[name]
-    if weight.ndim == 2 and place.stored_otherwise:
+    if weight.ndim == 2 and place.inputs_first:
         weight, gradient = weight.T, gradient.T
     edges, counts = _histogram(nets)
     flow = Flow(
-        layer=name.rpartition(".")[0] or name,
+        layer=layer_of(name),
         transfer=place.out.op.name if place.out is not None else "",
         weight=name,
         units=units,
@@ -199,8 +206,9 @@ def _layer(
     )
     return Layer(
         flow, weight, None if place.bias is None else np.asarray(place.bias.value), gradient,
-        _rms(inputs), _rms(nets), upstream, dead_rows, _worst(nets),
+        rms(inputs), rms(nets), upstream, dead_rows, _worst(nets),
         _share_still([p.rows(_of(part, p.net)) for part, p in several]),
+        names.get(place.bias, ""), place.inputs_first,
     )  # fmt: skip
 
 
@@ -289,7 +297,8 @@ def _worst(nets: list[Array]) -> tuple[int, int, float]:
     return found
 
 
-def _rms(arrays: Any) -> float:
+def rms(arrays: Iterable[Array]) -> float:
+    """√(mean of squares) over all entries of several arrays; NaN where there are none."""
     total, count = 0.0, 0
     with np.errstate(all="ignore"):
         for a in arrays:

@@ -14,10 +14,12 @@ import numpy as np
 from ..circuit import Parameter, Tensor, circuit_of
 from ..explain.naming import TRANSFER
 
-__all__ = ["NonFinite", "Place", "first_broken", "layers_of"]
+__all__ = ["NonFinite", "Place", "first_broken", "layer_of", "layers_of"]
 
 Array = Any
 
+PRODUCTS = frozenset({"matmul", "dot"})
+VIEWS = frozenset({"transpose", "reshape"})
 MOST = 400  # layers that are looked at: an unrolled network repeats itself
 
 
@@ -44,7 +46,7 @@ class Place:
         return np.swapaxes(value, -1, -2) if self.left else value
 
     @property
-    def stored_otherwise(self) -> bool:
+    def inputs_first(self) -> bool:
         """Whether the weight is stored as (inputs, units)."""
         node, other = self.product.inputs[0 if self.left else 1], not self.left
         while node is not self.weight:
@@ -65,6 +67,15 @@ class NonFinite:
     operands: tuple[float, ...]
 
 
+def layer_of(name: str) -> str:
+    """The layer that a parameter of this name belongs to: itself, where no module holds it.
+
+    >>> layer_of("2.weight"), layer_of("w")
+    ('2', 'w')
+    """
+    return name.rpartition(".")[0] or name
+
+
 def layers_of(out: Tensor, names: dict[Any, str]) -> list[Place]:
     """The products with a parameter on the way to the output, each with its transfer function."""
     nodes = circuit_of(out, differentiable=True)
@@ -73,13 +84,14 @@ def layers_of(out: Tensor, names: dict[Any, str]) -> list[Place]:
         for source in node.inputs:
             users.setdefault(source, []).append(node)
     behind: dict[Tensor, Parameter] = {}  # what only a parameter goes into, through views
-    found: list[Place] = []
     for node in nodes:
         if isinstance(node, Parameter) and node in names:
             behind[node] = node
         elif len(node.inputs) == 1 and node.inputs[0] in behind:
             behind[node] = behind[node.inputs[0]]
-        elif node.op is not None and node.op.name in ("matmul", "dot") and len(found) < MOST:
+    found: list[Place] = []
+    for node in nodes:  # only now: a bias may come after the product that it is added to
+        if node.op is not None and node.op.name in PRODUCTS and len(found) < MOST:
             weights = [behind[x] for x in node.inputs if x in behind]
             if len(weights) == 1 and len(node.shape) > 1:
                 found.append(_place(weights[0], node, out, users, behind))
@@ -96,18 +108,19 @@ def _place(
     """From a product to its net and on to what its transfer function makes of it."""
     left = node.inputs[0] in behind
     place = Place(weight, node, node, None, None, left, left)
-    here = node
+    here, bare = node, True  # bare: nothing but a view of the product so far
     while here is not out:
         following = [u for u in users.get(here, []) if u.op is not None]
         if not following:
             break
         # A normalisation uses its input several times: what leads on is the last of them.
-        here = following[0] if len(following) == 1 else following[-1]
+        here = following[-1]
         name = here.op.name
-        if name == "add" and place.bias is None and place.net is place.product:
+        if name == "add" and place.bias is None and bare:
             bias = [behind[x] for x in here.inputs if x in behind]
             place.bias = bias[0] if bias else None
-        if name in ("matmul", "dot") and here is not node:
+        bare = bare and name in VIEWS
+        if name in PRODUCTS:
             break
         if name in TRANSFER:
             place.out = here
@@ -115,9 +128,7 @@ def _place(
             return place
         place.net = here
         place.turned ^= name == "transpose"
-    if place.net is not out and place.out is None:  # linear: the next product takes it as it is
-        place.out = None
-    return place
+    return place  # linear: the next product takes the net as it is
 
 
 def first_broken(
@@ -127,7 +138,7 @@ def first_broken(
     if np.isfinite(end.value).all() and all(np.isfinite(p.net.value).all() for p in places):
         return None
     layer = ""
-    products = {p.product: names[p.weight].rpartition(".")[0] for p in places}
+    products = {p.product: layer_of(names[p.weight]) for p in places}
     for node in circuit_of(end):
         layer = products.get(node, layer)
         value = np.asarray(node.value)
@@ -135,8 +146,8 @@ def first_broken(
             continue
         place = tuple(int(k) for k in np.argwhere(~np.isfinite(value))[0])
         if node in names:  # no row of X brought it about
-            module = names[node].rpartition(".")[0]
-            return NonFinite("parameter", module, start, (*place, 0)[0], float(value[place]), ())
+            module, unit = layer_of(names[node]), (*place, 0)[0]
+            return NonFinite("parameter", module, start, unit, float(value[place]), ())
         operands = tuple(
             float(np.broadcast_to(np.asarray(x.value), value.shape)[place])
             for x in (() if node in products else node.inputs)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import nn
+from ..nn import losses, optim
 from .setup import Change, Setup
 from .task import Task
 
@@ -19,7 +21,8 @@ def pasted(name: str, code: str, task: Task | None = None) -> Change:
     """The change that this code makes to `model, X, y, loss, optimizer, epochs, batch_size`.
 
     The model and the optimiser are copies, X and y the run's own: the code binds them anew. `task`
-    is what y asks for after a change of its form.
+    is what y asks for after a change of its form. Code is the house's own text: what comes from a
+    network stands in it as a number or by `repr`.
 
     >>> pasted("y from 0", "y = y - 1").code
     'y = y - 1'
@@ -28,10 +31,7 @@ def pasted(name: str, code: str, task: Task | None = None) -> Change:
 
 
 def _executed(code: str, setup: Setup, task: Task | None) -> Setup:
-    import chainrule as cr
-
-    from .. import nn
-    from ..nn import losses, optim
+    import chainrule as cr  # which imports this room
 
     names: dict[str, Any] = {"np": np, "cr": cr, "nn": nn, "optim": optim, "losses": losses}
     names |= {k: getattr(setup, k) for k in NAMES}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,18 @@ import numpy as np
 from ..nn import layers, optim
 from ..plot.scale import short
 from .before.columns import standardising
+from .flow import Layer
 from .pasted import pasted
 from .setup import Change, Setup
 
 __all__ = [
     "BENT",
+    "RECTIFIERS",
     "clipped",
     "hidden_layer",
     "longer",
     "named",
+    "possible",
     "rate",
     "rates",
     "redrawn",
@@ -31,10 +34,16 @@ __all__ = [
     "zero_bias",
 ]
 
-STEEP = {"relu", "leaky_relu", "prelu", "elu", "gelu", "silu", "softplus"}  # He's variance suits
+# Transfer functions that pass one side: He's variance makes up for the other.
+RECTIFIERS = frozenset({"relu", "leaky_relu", "prelu", "elu", "gelu", "silu", "softplus"})
 BENT = (layers.Sigmoid, layers.Tanh, layers.HardTanh, layers.Softsign)  # level off on both sides
 
 LEAST = 1e-3  # a learning rate for one of 0, which no factor changes
+
+
+def possible(*changes: Change | None) -> tuple[Change, ...]:
+    """Those of the changes that there are: what cannot be done to a network is None."""
+    return tuple(change for change in changes if change is not None)
 
 
 # -- the optimiser ---------------------------------------------------------------------------------
@@ -121,36 +130,41 @@ def standardised(setup: Setup) -> Change | None:
 # -- the weights -----------------------------------------------------------------------------------
 
 
-def redrawn(setup: Setup, transfers: Mapping[str, str]) -> Change | None:
+def redrawn(setup: Setup, read: Sequence[Layer], hidden: str = "") -> Change | None:
     """Every weight of a layer drawn anew, its biases 0: He where a rectifier follows, else Glorot.
 
-    `transfers` has the transfer function behind each weight by the weight's name.
+    `hidden` is the transfer function of the hidden layers, where that is changed as well.
     """
-    if not transfers:
+    drawn = {x.flow.weight: x for x in read if np.ndim(x.weight) == 2}
+    if not drawn:
         return None
-    inits = {
-        name: "he_normal" if transfer in STEEP else "glorot_uniform"
-        for name, transfer in transfers.items()
+    last = [*drawn][-1]
+    follows = {
+        n: x.flow.transfer if n == last else hidden or x.flow.transfer for n, x in drawn.items()
     }
+    inits = {n: "he_normal" if f in RECTIFIERS else "glorot_uniform" for n, f in follows.items()}
+    first = [n for n, x in drawn.items() if x.inputs_first]
+    draw = "draw(rng, p[name].shape[::-1]).T"
+    if first:
+        draw = f"draw(rng, p[name].shape) if name in {first!r} else {draw}"
     code = (
         "p = dict(model.named_parameters())\n"
         f"for k, (name, init) in enumerate({inits!r}.items()):\n"
         "    draw = nn.initializers.BY_NAME[init]\n"
         f"    rng = np.random.default_rng([{setup.seed}, k])\n"
-        "    p[name].rebind(draw(rng, p[name].shape[::-1]).T)\n"
-        '    bias = p.get(name.replace("weight", "bias"))\n'
-        "    if bias is not None and bias is not p[name]:\n"
-        "        bias.rebind(np.zeros(bias.shape))"
+        f"    p[name].rebind({draw})"
     )
+    biases = _biases(read)
+    if biases:
+        code += f"\nfor name in {biases!r}:\n    p[name].rebind(np.zeros(p[name].shape))"
     kinds = " and ".join(sorted({k.partition("_")[0].capitalize() for k in inits.values()}))
     return pasted(f"weights drawn anew after {kinds}, biases 0", code)
 
 
-def zero_bias(setup: Setup, weights: Sequence[str]) -> Change | None:
+def zero_bias(setup: Setup, read: Sequence[Layer]) -> Change | None:
     """The biases of these layers at 0."""
     own = dict(setup.model.named_parameters())
-    names = [n.replace("weight", "bias") for n in weights]
-    names = [n for n in names if n in own and n not in weights and np.any(own[n].value)]
+    names = [n for n in _biases(read) if np.any(own[n].value)]
     if not names:
         return None
     code = (
@@ -158,6 +172,11 @@ def zero_bias(setup: Setup, weights: Sequence[str]) -> Change | None:
         "    p[name].rebind(np.zeros(p[name].shape))"
     )
     return pasted(f"{'biases' if len(names) > 1 else 'bias'} {', '.join(names)} at 0", code)
+
+
+def _biases(read: Sequence[Layer]) -> list[str]:
+    """The names of the layers' biases, each once: one may be that of several products."""
+    return [*dict.fromkeys(x.bias_name for x in read if x.bias_name)]
 
 
 # -- the layers ------------------------------------------------------------------------------------
@@ -192,7 +211,10 @@ def hidden_layer(setup: Setup, units: int = 32) -> Change | None:
 
 
 def wider(setup: Setup, factor: int = 4, least: int = 32) -> Change | None:
-    """Every hidden layer with more units, all weights drawn anew."""
+    """Every hidden layer with more units, all weights drawn anew; not for an autoencoder, which is
+    narrow on purpose."""
+    if np.shape(setup.X) == np.shape(setup.y) and np.array_equal(setup.X, setup.y):
+        return None
     parts = _chain(setup.model)
     places = [k for k, layer in enumerate(parts) if type(layer) is layers.Linear]
     others = [layer for k, layer in enumerate(parts) if k not in places]

@@ -17,7 +17,7 @@ from ..train.progress import Silent
 from .finding import Curve, Evidence, Score, Where
 from .task import Task
 
-__all__ = ["Change", "Outcome", "Setup", "Suspect", "run"]
+__all__ = ["Change", "Outcome", "Setup", "Suspect", "judged", "mean_loss", "run", "scored"]
 
 Array = Any
 
@@ -57,6 +57,11 @@ class Setup:
         if self.batch_size is None or getattr(self.optimizer, "full_batch", False):
             return 1
         return -(-self.rows // min(self.batch_size, max(1, self.rows)))
+
+    @property
+    def boundary(self) -> float:
+        """The output from which on a single unit says yes."""
+        return float(getattr(self.loss, "boundary", 0.5))
 
     @property
     def work(self) -> float:
@@ -176,13 +181,17 @@ def judged(setup: Setup, model: Any) -> Score:
         warnings.simplefilter("ignore")
         try:
             prediction = np.asarray(model.predict(setup.X))
-            value = task.score(prediction, setup.y, getattr(setup.loss, "boundary", 0.5))
-            loss = mean_loss(setup, prediction)
+            return scored(setup, prediction, mean_loss(setup, prediction))
         except (ChainruleError, ValueError, TypeError) as refused:
             constant = task.constant(setup.y)
             return Score(task.metric, math.nan, constant, math.nan, str(refused))
-    if not np.isfinite(prediction).all():
-        value = math.nan
+
+
+def scored(setup: Setup, prediction: Array, loss: float) -> Score:
+    """The metric of a prediction of all rows, NaN where a number is not finite, beside its loss."""
+    task, value = setup.task, math.nan
+    if prediction.size and np.isfinite(prediction).all():
+        value = task.score(prediction, setup.y, setup.boundary)
     return Score(task.metric, value, task.constant(setup.y), loss)
 
 

@@ -28,7 +28,8 @@ def starts_of(setup: Setup, verdict: Verdict, trials: Trials, starts: int) -> st
     for k in range(1, starts):
         other = _start(k)
         before = trials.outcome_of(other)
-        after = trials.outcome_of(other.then(remedy)) if remedy is not None else None
+        # The start comes last: it shuffles what the remedy draws, which has a seed of its own.
+        after = trials.outcome_of(remedy.then(other)) if remedy is not None else None
         if before is None or trials.stopped:
             break  # without its remedy a start says nothing of it
         done += 1

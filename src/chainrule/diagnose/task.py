@@ -58,7 +58,9 @@ class Task:
         if self.kind != "regression":
             return float(np.mean(truth == said)) if truth.shape == said.shape else float("nan")
         if truth.shape != said.shape:
-            return float("nan")
+            if truth.shape[1] > 1 or len(truth) != len(said):
+                return float("nan")
+            said = _nearest(truth, said)
         spread = np.square(truth - truth.mean(0)).sum()
         rest = np.square(truth - said).sum()
         return float(1 - rest / spread) if spread else float(rest == 0)
@@ -70,7 +72,7 @@ class Task:
         said = self.answers(prediction, boundary)
         if self.kind == "regression":
             spread = np.square(truth - truth.mean(0)).sum(1).mean()
-            return np.square(truth[rows] - said).sum(1) / (spread or 1.0)
+            return np.square(truth[rows] - _nearest(truth[rows], said)).sum(1) / (spread or 1.0)
         wrong = (truth[rows] != said).reshape(len(rows), -1).mean(1)
         return wrong / max(1 - self.constant(y), 1e-12)
 
@@ -92,11 +94,20 @@ class Task:
         return float(np.maximum(share, 1 - share).mean())
 
 
+def _nearest(truth: Array, said: Array) -> Array:
+    """Of several outputs for one number, as a mean beside its variance, the one that is nearest."""
+    if truth.shape[1] > 1 or said.shape[1] < 2:
+        return said
+    best = int(np.argmin(np.square(truth - said).sum(0)))
+    return said[:, best : best + 1]
+
+
 def task_of(loss: Any, y: Array, outputs: int) -> Task:
     """The task that targets of this form mean under this loss, for a network of so many outputs.
 
-    Integer labels under a class loss, and rows with a single 1, name one of k classes; targets of
-    two values 0 and 1, or −1 and 1, ask one question an output; all else is regression.
+    Integer labels under a class loss, or for as many outputs under a function of the user's own,
+    and rows with a single 1, name one of k classes; targets of two values 0 and 1, or −1 and 1, ask
+    one question an output; all else is regression.
     """
     y = np.asarray(y)
     columns = 1 if y.ndim == 1 else int(np.prod(y.shape[1:]))
@@ -109,6 +120,8 @@ def task_of(loss: Any, y: Array, outputs: int) -> Task:
             return Task("binary" if outputs == 1 and set(values) <= {0, 1} else "classes")
         if set(values) <= {0, 1} and not (whole.sum(1) == 1).all():
             return Task("labels")
+        return Task("classes")
+    if columns == 1 < outputs and set(values) <= set(range(outputs)):
         return Task("classes")
     if len(values) <= 2 and set(values) <= {0, 1}:
         if columns > 1 and (whole.sum(1) == 1).all():

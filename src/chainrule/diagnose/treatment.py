@@ -6,19 +6,19 @@ helped most; then what helps many runs, where no signature led to what helps thi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..nn import layers
 from . import remedies
-from .finding import Evidence, Where
+from .finding import Evidence, Where, rank
 from .flow import product
 from .setup import Change, Outcome, Suspect
-from .signs import ORDER, transfers
 from .trials import Trials, residual
 from .watching import Story
 
-__all__ = ["MARGIN", "ORDER_OF", "SOUND", "WEAK", "Case", "improved", "treated"]
+__all__ = ["MARGIN", "SOUND", "WEAK", "Case", "improved", "treated"]
 
 # What is left to learn from which down nothing is wrong: nine tenths of what a constant answer
 # leaves is learnt, so that no change could make more than the margin below.
@@ -32,7 +32,6 @@ LADDERS = {"learning_rate_too_high": 0.1, "learning_rate_too_low": 10.0}
 DECADES = 7
 # What almost any run has signs of: named only where it recovers the run by itself.
 WEAK = frozenset({*LADDERS, "insufficient_capacity"})
-ORDER_OF = {problem: k for k, problem in enumerate(ORDER)}
 
 
 @dataclass(eq=False)
@@ -90,11 +89,14 @@ def _climb(case: Case, trials: Trials) -> None:
     """Learning rates: by tens as long as that helps, then threefold to both sides of the best."""
     setup, tenfold = trials.setup, LADDERS[case.suspect.problem]
     done: dict[float, float] = {}
+    before = math.nan if trials.base is None else trials.base.loss
 
     def attempt(factors: Sequence[float]) -> None:
         pairs = trials.attempt(remedies.rates(setup, factors))
         done.update(zip(factors, (residual(o) for _, o in pairs), strict=False))
-        _enter(case, pairs)
+        # A rate at which the loss ends higher is none to recommend, whatever the score.
+        lower = [pair for pair in pairs if not pair[1].loss > before]
+        _enter(case, lower or pairs)
 
     attempt([tenfold, tenfold**2, tenfold**3])
     k = 4
@@ -121,8 +123,8 @@ def _second_changes(cases: Sequence[Case], story: Story, trials: Trials) -> list
     strong = [c for c in cases if c.change is not None and c.suspect.problem not in WEAK]
     for case in sorted(strong, key=lambda c: c.left)[:3]:
         assert case.change is not None
-        place = ORDER_OF[case.suspect.problem]
-        later = [c for c in strong if ORDER_OF[c.suspect.problem] > place]
+        place = rank(case.suspect.problem)
+        later = [c for c in strong if rank(c.suspect.problem) > place]
         seconds = [c.change for c in later if c.change is not None]
         seconds += [c for c in case.suspect.changes if c is not case.change][:3]
         seconds += remedies.rates(story.setup, (3, 10, 100, 1 / 3, 1 / 10, 1 / 100))
@@ -156,7 +158,7 @@ def _generic(story: Story, trials: Trials, suspects: Sequence[Suspect]) -> list[
         ("unscaled_inputs", remedies.standardised(setup)),
         *(("learning_rate_too_high", c) for c in remedies.rates(setup, (1 / 10, 1 / 3, 1 / 100))),
         *(("learning_rate_too_low", c) for c in remedies.rates(setup, (10, 3, 100))),
-        ("init", remedies.redrawn(setup, transfers(story.start))),
+        ("init", remedies.redrawn(setup, story.start.layers)),
         ("exploding_gradient", remedies.clipped(setup)),
         ("activation", remedies.swapped(setup, remedies.BENT, "ReLU")),
         ("activation", remedies.swapped(setup, (layers.ReLU,), "Tanh")),

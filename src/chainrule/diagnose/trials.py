@@ -197,13 +197,12 @@ class Trials:
         if len(found) < folds:
             return None
         left = np.full(setup.rows, np.nan)
-        boundary = getattr(setup.loss, "boundary", 0.5)
         for k, outcome in enumerate(found):
             rows = order[k::FOLDS]
             left[rows] = 1.0
             if not outcome.score.error:
                 said = outcome.model.predict(X[rows])
-                left[rows] = setup.task.left(said, y, rows, boundary)
+                left[rows] = setup.task.left(said, y, rows, setup.boundary)
         return left
 
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from .finding import Evidence, Finding, Proof, Where
+from .finding import Evidence, Finding, Proof, Where, rank
 from .probes import enriched, two_rows
 from .setup import Change, Suspect, judged
-from .signs import ORDER, consequences, early, signs
-from .treatment import MARGIN, ORDER_OF, SOUND, WEAK, Case, improved, treated
+from .signs import consequences, early, signs
+from .treatment import MARGIN, SOUND, WEAK, Case, improved, treated
 from .trials import Trials, residual
-from .watching import Story
+from .watching import USUAL, Story
 
 __all__ = ["Verdict", "judge", "sound", "unproved"]
 
@@ -28,7 +28,11 @@ __all__ = ["Verdict", "judge", "sound", "unproved"]
 # brought, and half of the fall in loss: a score of classes is often good long before the loss is.
 # Where even the first steps move the weights by less than a thousandth, the bar is nine tenths.
 FAR, NEAR, HALF_WAY = 0.8, 0.9, 0.5
-USUAL = 1e-3  # ‖Δw‖/‖w‖ of a step
+# What no start, rate or size of the network could make up for: said first where nothing helps.
+STRUCTURAL = frozenset(
+    {"data_fault", "single_class_softmax", "loss_output_mismatch", "zero_probability"}
+)
+GROWING = frozenset({"insufficient_capacity", "learning_rate_too_low"})  # whose cure fits any noise
 
 
 @dataclass(eq=False)
@@ -69,7 +73,8 @@ def unproved(story: Story, static: Sequence[Suspect]) -> Verdict:
         if story.outcome.interrupted
         else "The diagnosis was stopped before a remedy was proved"
     )
-    return Verdict(found, f"{reason}: what is listed was seen, not proved.")
+    seen_so_far = "what is listed was seen, not proved" if found else "nothing was found until then"
+    return Verdict(found, f"{reason}: {seen_so_far}.")
 
 
 def _signs(story: Story) -> list[Suspect]:
@@ -89,7 +94,7 @@ def _merged(static: Sequence[Suspect], dynamic: Sequence[Suspect]) -> list[Suspe
         tiny = "twins" not in twins.evidence.quantities
         if tiny and len(deep.evidence.product) > 4:  # two hidden layers: the chain is what fails
             del found["symmetric_init"]
-    return sorted(found.values(), key=lambda s: ORDER.index(s.problem))
+    return sorted(found.values(), key=lambda s: rank(s.problem))
 
 
 # -- deciding --------------------------------------------------------------------------------------
@@ -114,12 +119,13 @@ def _decided(story: Story, cases: list[Case], trials: Trials) -> Verdict:
 def _helpless(story: Story, cases: list[Case], trials: Trials) -> Verdict:
     """What to say of a run that learns nothing, where no change helps either."""
     signed = [c for c in cases if c.suspect.evidence.quantities]
-    structural = [c for c in signed if c.suspect.problem in ORDER[:4]]
+    structural = [c for c in signed if c.suspect.problem in STRUCTURAL]
     silent = None if structural else _silent(story, trials)
     if silent is not None:
         return Verdict([silent], _no_remedy(story, trials))
     strong = [c for c in signed if c.suspect.problem not in WEAK]
-    for several in (structural, strong, signed, cases):
+    guesses = [Case(_guess(c.suspect), c.change, c.outcome) for c in cases]
+    for several in (structural, strong, signed, guesses):
         if several:
             finding = _finding(several[0], story, trials)
             finding.evidence.quantities.update(two_rows(story.setup, trials))
@@ -128,6 +134,12 @@ def _helpless(story: Story, cases: list[Case], trials: Trials) -> Verdict:
         refused = Suspect("data_fault", Where(), Evidence(story.outcome.score.error, {}))
         return Verdict([_finding(Case(refused), story, trials)], _no_remedy(story, trials))
     return Verdict([], _floor(story, trials))
+
+
+def _guess(suspect: Suspect) -> Suspect:
+    """A suspect that neither a signature nor a change speaks for, which its sentence says."""
+    sentence = "Nothing that was measured points to it, and nothing that was tried helps: a guess."
+    return replace(suspect, evidence=Evidence(sentence, {}, suspect.evidence.product))
 
 
 def _known_elsewhere(story: Story, trials: Trials) -> bool:
@@ -171,6 +183,8 @@ def _holds(case: Case, story: Story, trials: Trials) -> bool:
     assert case.outcome is not None
     if not signed and story.outcome.skill >= HALF_WAY * case.outcome.skill:
         return False  # a name without a signature is for a run that fails
+    if not signed and case.outcome.loss >= (1 - MARGIN) * story.outcome.loss:
+        return False  # a score of few rows that changes at an equal loss is luck
     if problem == "learning_rate_too_low" and _under_way(case, story):
         return False
     if residual(story.outcome) > 1 - MARGIN and case.left <= 0.5 and problem not in GROWING:
@@ -190,9 +204,6 @@ def _error(values: Any) -> float:
     """The standard error of a mean."""
     known = values[np.isfinite(values)]
     return float(known.std(ddof=1) / math.sqrt(len(known)))
-
-
-GROWING = frozenset({"insufficient_capacity", "learning_rate_too_low"})
 
 
 def _under_way(case: Case, story: Story) -> bool:
@@ -218,7 +229,7 @@ def _signed(cause: Case, cases: list[Case]) -> Case:
 def _sick(story: Story, cases: list[Case], real: list[Case], trials: Trials) -> Verdict:
     least = min(c.left for c in real)
     near = [c for c in real if c.left <= max(SOUND, least + MARGIN)]
-    cause = min(near, key=lambda c: (ORDER_OF[c.suspect.problem], c.left))
+    cause = min(near, key=lambda c: (rank(c.suspect.problem), c.left))
     if not cause.suspect.evidence.quantities:
         cause = _signed(cause, cases)
     cause = improved(cause, story, trials)
@@ -321,4 +332,13 @@ def _no_remedy(story: Story, trials: Trials) -> str:
     tried = "no change of the network could make up for that"
     if trials.done or trials.stopped:
         tried = "no change that was tried helps" if trials.done else "no change has been tried"
-    return f"The run learns nothing ({story.outcome.score}), and {tried}."
+    score = story.outcome.score
+    if score.error:
+        return f"The run {score}, and {tried}."  # "diverged", "cannot be trained"
+    if score.constant >= 1:
+        return f"There is nothing to learn: a constant answer has {score} as well."
+    if residual(story.outcome) > 1 - MARGIN:
+        return f"The run learns nothing ({score}), and {tried}."
+    if story.signal is not None and not story.signal.there:
+        return f"The run learns its rows by heart ({score}): nothing of it holds on other rows."
+    return f"The run comes to {score}, and {tried}."

@@ -27,13 +27,14 @@ from .flow import Reading, read
 from .setup import Outcome, Setup, mean_loss, run
 from .signal import Signal, signal
 
-__all__ = ["Story", "Walk", "watched"]
+__all__ = ["USUAL", "Story", "Walk", "cast", "constant_loss", "walk", "watched"]
 
 Array = Any
 
 FIRST = 20  # steps that are done again, one by one
 UNTIL = 300  # of a run that diverges, to meet the step that does it
 KEPT = 14  # epochs whose weights are kept
+USUAL = 1e-3  # ‖Δw‖/‖w‖ of a step that suits most networks
 
 
 @dataclass(eq=False)

@@ -12,6 +12,7 @@ import numpy as np
 import chainrule as cr
 
 from .. import plot
+from ..diagnose.flow import LEVEL
 from ..diagnose.report.words import percent
 from ..plot.chart import Dots
 from ..plot.scale import short
@@ -27,7 +28,6 @@ MAXOUT = (
     "Maxout is here max(x, −x/2), a unit of two pieces: at x = 0 they tie and share the gradient,"
     " so that ∂out/∂x is (1 − ½)/2."
 )
-LITTLE = 0.04  # of the largest f′
 
 
 def maxout_unit(x: Any) -> Any:
@@ -93,7 +93,7 @@ def three_points(names: Iterable[str] = tuple(FUNCTIONS)) -> Exhibit:
             "Each is run forward and backward with an upstream gradient of 1; the local derivative"
             " f′(x) is read off the edge that the gradient comes back on, and compared with the"
             " largest that the function has between −12 and 12.",
-            f"Little is {percent(LITTLE)} of that or less. σ, tanh and the left side of ELU level"
+            f"Little is {percent(LEVEL)} of that or less. σ, tanh and the left side of ELU level"
             " off: the further out, the less they pass, and that is called saturation. Leaky ReLU"
             " passes the same hundredth however far out; ReLU nothing, at its kink x = 0 neither.",
             *([MAXOUT] if "maxout" in names else []),
@@ -107,7 +107,7 @@ def three_points(names: Iterable[str] = tuple(FUNCTIONS)) -> Exhibit:
 def _said(share: float) -> str:
     if share == 0:
         return "nothing comes back"
-    return "little comes back" if share <= LITTLE else ""
+    return "little comes back" if share <= LEVEL else ""
 
 
 def _drawn(name: str, curve: Reading, at: Reading) -> plot.Chart:

@@ -14,13 +14,14 @@ from ...errors import ChainruleError, DataError, ShapeError, quoted
 from ...nn import losses, optim
 from ...nn.module import Module
 from ...train import inputs
-from ..finding import PROBLEMS, Finding
+from ..finding import Finding, rank
+from ..report.words import place
 from ..setup import Setup, Suspect
 from ..task import task_of
 from .columns import Columns, column_facts, column_suspects
 from .labels import data_suspects, refused
 from .leaves import few_rows, forward
-from .outputs import output_suspects
+from .outputs import REFUSALS, output_suspects
 from .twins import twin_suspects, unreached
 
 __all__ = ["Check", "check", "static_suspects"]
@@ -28,7 +29,6 @@ __all__ = ["Check", "check", "static_suspects"]
 Array = Any
 
 RARE = 0.05  # a class of fewer rows: an accuracy of 95 % says nothing about it
-REFUSALS = (ChainruleError, ValueError, TypeError, IndexError, AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +67,7 @@ class Check(Sequence[Finding]):
 
 
 def _told(number: int, finding: Finding) -> str:
-    where = f" (layer {finding.where})" if finding.where.layer else ""
-    where = where or (f" ({finding.where})" if str(finding.where) else "")
+    where = f" ({place(finding.where)})" if str(finding.where) else ""
     word = ", a note" if finding.severity == "note" else ""
     lines = [f"{number}. {finding.problem}{word}{where}: {finding.evidence.sentence}"]
     if finding.remedy:
@@ -131,8 +130,7 @@ def static_suspects(setup: Setup, facts: Columns | None = None) -> list[Suspect]
         found += _tried(reading)
     if not any(s.problem in ("data_fault", "loss_output_mismatch") for s in found):
         found += _tried(lambda: refused(setup, facts))
-    order = list(PROBLEMS)
-    return sorted(found, key=lambda s: (s.severity == "note", order.index(s.problem)))
+    return sorted(found, key=lambda s: (s.severity == "note", rank(s.problem)))
 
 
 def _tried(reading: Callable[[], list[Suspect]]) -> list[Suspect]:

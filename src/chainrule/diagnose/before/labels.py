@@ -13,6 +13,7 @@ from ..finding import Evidence, Where
 from ..pasted import pasted
 from ..setup import Change, Setup, Suspect
 from .columns import Columns, column_facts
+from .leaves import few_rows, forward
 from .outputs import widened
 
 __all__ = ["conflicts", "data_suspects", "refused"]
@@ -187,8 +188,6 @@ def _out_of_range(setup: Setup, labels: Array) -> list[Suspect]:
 
 
 def _outputs(setup: Setup) -> int:
-    from .leaves import few_rows, forward
-
     try:
         return int(np.shape(forward(setup.model, few_rows(setup.X, 2)))[-1])
     except Exception:  # what is wrong with the model is another's finding

@@ -22,6 +22,7 @@ from .leaves import Head, what_leaves
 from .wants import Want, expects
 
 __all__ = [
+    "REFUSALS",
     "Head",
     "Want",
     "expects",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 MOST = 3  # alternatives that are shown
+# What a model, a loss or a change raises that is not made for these data.
 REFUSALS = (ChainruleError, ValueError, TypeError, IndexError, AttributeError, ArithmeticError)
 
 BINARY, CLASSES = "losses.logistic", "losses.softmax_cross_entropy"

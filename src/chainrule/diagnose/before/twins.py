@@ -11,7 +11,9 @@ from ...circuit.order import circuit_of
 from ...gradient import flow_back
 from ...plot.scale import short
 from ..finding import Evidence, Where
+from ..nodes import layer_of, layers_of
 from ..pasted import pasted
+from ..remedies import RECTIFIERS
 from ..setup import Setup, Suspect
 from .leaves import few_rows, forward
 
@@ -22,7 +24,6 @@ Array = Any
 ROWS = 32
 ALIKE = 1e-5  # of the largest entry: rounding aside, gradients of twins are equal
 TINY = 1e-3  # a layer whose sums stay below: its units are all the same near 0
-STEEP = {"relu", "leaky_relu", "prelu", "elu", "gelu", "silu", "softplus", "maximum"}
 
 
 def twin_suspects(setup: Setup) -> list[Suspect]:
@@ -58,19 +59,19 @@ def _layers(model: Any, out: Tensor) -> list[tuple[str, Array, Array]]:
     weigh = np.random.default_rng(0).normal(size=out.shape).astype(out.dtype)
     with np.errstate(all="ignore"):
         flow = flow_back(out, weigh)
-    own, found = list(model.named_parameters()), []
-    for name, p in own:
-        if p.ndim != 2 or p not in flow:
+    names = {p: name for name, p in model.named_parameters()}
+    found: dict[str, tuple[str, Array, Array]] = {}
+    for place in layers_of(out, names):
+        name, weight, bias = names[place.weight], place.weight, place.bias
+        if weight.ndim != 2 or weight not in flow or name in found:
             continue
-        prefix = name.rpartition(".")[0]
-        rows = [
-            q for n, q in own
-            if q is p or (n.rpartition(".")[0] == prefix and q.shape == p.shape[:1] and q in flow)
-        ]  # fmt: skip
-        values = [np.asarray(q.value).reshape(len(p), -1) for q in rows]
-        slopes = [np.asarray(flow[q]).reshape(len(p), -1) for q in rows]
-        found.append((prefix, np.concatenate(values, 1), np.concatenate(slopes, 1)))
-    return found
+        by_unit = np.transpose if place.inputs_first else np.asarray
+        values, slopes = [by_unit(weight.value)], [by_unit(flow[weight])]
+        if bias is not None and bias in flow and bias.size == len(values[0]):
+            values.append(np.reshape(bias.value, (-1, 1)))
+            slopes.append(np.reshape(flow[bias], (-1, 1)))
+        found[name] = layer_of(name), np.concatenate(values, 1), np.concatenate(slopes, 1)
+    return [*found.values()]
 
 
 def _twins(values: Array, gradients: Array) -> tuple[int, ...]:
@@ -110,13 +111,21 @@ def _tiny(layers: list[tuple[str, Array, Array]], redraw: Any) -> list[Suspect]:
 
 def _redrawn(setup: Setup, out: Tensor) -> str:
     """All weight matrices anew, as `Sequential(seed=seed)` numbers and draws them."""
-    steep = any(node.op is not None and node.op.name in STEEP for node in circuit_of(out))
+    ops = {node.op.name for node in circuit_of(out) if node.op is not None}
+    steep = ops & {*RECTIFIERS, "maximum"}  # which is how a ReLU is written by hand
     init = "he_normal" if steep else "glorot_uniform"
+    names = {p: name for name, p in setup.model.named_parameters()}
+    places = [x for x in layers_of(out, names) if x.weight.ndim == 2]
+    weights = {names[x.weight]: x.inputs_first for x in places}
+    draw = f"nn.initializers.{init}(rng, p[name].shape[::-1]).T.copy()"
+    if first := [name for name, inputs_first in weights.items() if inputs_first]:
+        plain = f"nn.initializers.{init}(rng, p[name].shape)"
+        draw = f"{plain} if name in {first!r} else {draw}"
     return (
-        "weights = [p for p in model.parameters() if p.ndim == 2]\n"
-        "for number, weight in enumerate(weights):\n"
+        "p = dict(model.named_parameters())\n"
+        f"for number, name in enumerate({[*weights]!r}):\n"
         f"    rng = np.random.default_rng([{setup.seed}, number])\n"
-        f"    weight.rebind(nn.initializers.{init}(rng, weight.shape[::-1]).T.copy())"
+        f"    p[name].rebind({draw})"
     )
 
 

@@ -13,8 +13,7 @@ from ...plot import Chart
 from ...plot.scale import short
 from ..finding import Curve, Finding, Flow, Report
 from ..flow import Reading
-from ..report.record import _finding as plain_finding
-from ..report.record import _value as plain_value
+from ..report.record import plain_finding, plain_value
 from ..report.words import counted, place
 from ..setup import Setup
 from .sample import score

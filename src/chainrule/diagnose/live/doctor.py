@@ -18,8 +18,8 @@ from ..finding import Curve, Finding, Flow, Report
 from ..flow import Reading, read
 from ..setup import Outcome, Setup, Suspect
 from ..watching import constant_loss
-from . import suspicions as live
-from .sample import alike, copied, drawn, moved, score
+from . import bedside, suspicions
+from .sample import alike, copied, drawn, entered, moved, score
 
 __all__ = ["Doctor"]
 
@@ -162,20 +162,15 @@ class Doctor:
         share = PROBE[self.detail][1]
         return bool(since * size * share >= rows and since * KEPT >= moment.step)
 
-    # -- the probe ---------------------------------------------------------------------------------
+    # -- a look ------------------------------------------------------------------------------------
 
     def _prepare(self, moment: Any) -> None:
         """Draw the probe, and measure the best constant answer on it."""
         self._rows, self._setup = drawn(moment, self.given, self.objective, PROBE[self.detail][0])
         self.constant_loss = constant_loss(self._setup)
 
-    # -- a look ------------------------------------------------------------------------------------
-
+    @np.errstate(all="ignore")  # numbers that are too large are what is looked for
     def _look(self, moment: Any, epoch: int) -> None:
-        with np.errstate(all="ignore"):  # numbers that are too large are what is looked for
-            self._looked(moment, epoch)
-
-    def _looked(self, moment: Any, epoch: int) -> None:
         reading = self._read(moment)
         values = {name: p.value for name, p in moment.model.named_parameters()}
         since = max(1, moment.step - (self.steps or [0])[-1])
@@ -201,7 +196,7 @@ class Doctor:
     def _again(self, moment: Any) -> None:
         """Say again what the last look found, which a checkpoint keeps by name alone."""
         view = self._view(moment, self._read(moment))
-        self._note(view, {s.problem: s for s in live.suspects(view)})
+        self._note(view, {s.problem: s for s in suspicions.suspects(view)})
 
     def _enter(self, epoch: int, step: int, reading: Reading, steps: Mapping[str, float]) -> None:
         """One number more on each curve."""
@@ -210,28 +205,14 @@ class Doctor:
         self.epochs.append(epoch)
         self.steps.append(step)
         self.loss.append(reading.loss)
-        seen: dict[str, int] = {}
-        for layer in reading.layers:
-            flow = layer.flow
-            seen[flow.layer] = seen.get(flow.layer, 0) + 1
-            name = flow.layer if seen[flow.layer] == 1 else f"{flow.layer} ({seen[flow.layer]})"
-            slopes = np.asarray(layer.gradient, np.float64)
-            values = (
-                flow.delta, flow.gain, flow.slope, len(flow.dead) / max(1, flow.units),
-                flow.saturated, steps.get(flow.weight, math.nan),
-                float(np.sqrt(np.square(slopes).sum())),
-            )  # fmt: skip
-            for curve, value in zip(self.CURVES, values, strict=True):
-                # A layer that an earlier look did not meet begins with what is not known.
-                line = self.curves[curve].setdefault(name, [])
-                line += [math.nan] * (len(self.steps) - 1 - len(line)) + [float(value)]
+        entered(self.curves, len(self.steps), reading, steps)
 
-    def _view(self, moment: Any, reading: Reading, failed: bool = False) -> live.View:
+    def _view(self, moment: Any, reading: Reading, failed: bool = False) -> suspicions.View:
         history, setup = moment.history, self._setup
         assert setup is not None
         steps = history.step_loss
         outcome = Outcome(score(setup, reading), Curve("", tuple(history.loss)), setup.model)
-        return live.View(
+        return suspicions.View(
             setup,
             outcome,
             [(moment.step, dict(setup.model.named_parameters()))],
@@ -256,16 +237,16 @@ class Doctor:
 
     # -- what is said of it ------------------------------------------------------------------------
 
-    def _counted(self, view: live.View) -> dict[str, Suspect]:
+    def _counted(self, view: suspicions.View) -> dict[str, Suspect]:
         """What this look suspects, and for how many looks in a row now."""
-        step, found = view.now.step, {s.problem: s for s in live.suspects(view)}
+        step, found = view.now.step, {s.problem: s for s in suspicions.suspects(view)}
         streaks = {problem: self._streaks.get(problem, (0, step)) for problem in found}
         self._streaks = {problem: (looks + 1, since) for problem, (looks, since) in streaks.items()}
         if step == 0:
             self._well_begun = not found
         return found
 
-    def _note(self, view: live.View, found: Mapping[str, Suspect]) -> None:
+    def _note(self, view: suspicions.View, found: Mapping[str, Suspect]) -> None:
         """Say what has lasted, and take back what is over."""
         step, plan = view.now.step, self._moment.plan
         planned = plan.epochs * max(1, plan.expected)
@@ -273,7 +254,7 @@ class Doctor:
         for problem, suspect in found.items():
             looks, since = self._streaks.get(problem, (1, step))
             # What cannot change any more need not be waited for.
-            least = 0.0 if self._still[0] >= self.patience else live.held_for(suspect, view)
+            least = 0.0 if self._still[0] >= self.patience else suspicions.held_for(suspect, view)
             if least == 0 or (looks >= self.patience and step - since >= least * planned):
                 told[problem] = self._finding(suspect, since)
                 self.first.setdefault(problem, since)
@@ -301,7 +282,7 @@ class Doctor:
 
     def _stillness(self, reading: Reading, values: Mapping[str, Array]) -> None:
         """Count the looks in a row at which the network cannot change, and did not."""
-        why, names = live.fixed(reading)
+        why, names = suspicions.fixed(reading)
         before = self._before
         kept = [n for n in names if n in before and np.array_equal(before[n], values[n])]
         there = bool(why) and len(kept) == len(names)
@@ -319,7 +300,8 @@ class Doctor:
             return False
         self._still = (looks, looks)
         X, y = moment.rows
-        why, _ = live.fixed(read(copied(moment.model), moment.loss_function, X, y, moment.step))
+        reading = read(copied(moment.model), moment.loss_function, X, y, moment.step)
+        why, _ = suspicions.fixed(reading)
         if why:
             self.stopped = f"{why}: only a constant is left to learn"
         return bool(why)
@@ -341,7 +323,7 @@ class Doctor:
         if self.steps[-1:] != [moment.step]:
             self._look(moment, moment.history.epochs)
         view = self._view(moment, self._read(moment), failed=True)
-        self._note(view, {s.problem: s for s in live.suspects(view)})
+        self._note(view, {s.problem: s for s in suspicions.suspects(view)})
         self._moment = None
 
     @property
@@ -362,21 +344,15 @@ class Doctor:
         findings = self.findings
         if self._reading is None or self._setup is None:
             raise ValueError("the doctor has seen no run yet; give it to fit as a callback")
-        from .bedside import report_of
-
-        return report_of(self, findings, self._setup, self._start, self._reading)
+        return bedside.report_of(self, findings, self._setup, self._start, self._reading)
 
     def section(self) -> tuple[str, list[str], list[tuple[str, Chart, str]]]:
         """What a run's report shows: a title, sentences, and charts by name with their readings."""
-        from .bedside import section_of
-
-        return section_of(self)
+        return bedside.section_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The curves, what was said when and the findings, as plain values for JSON."""
-        from .bedside import plain
-
-        return plain(self)
+        return bedside.plain(self)
 
     def __str__(self) -> str:
         return str(self.report()) if self.steps else "the doctor has seen no run yet"

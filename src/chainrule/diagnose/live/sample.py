@@ -14,10 +14,10 @@ from ...nn.optim import Optimizer
 from ...train.inputs import features, targets
 from ..finding import Score
 from ..flow import Reading
-from ..setup import Setup
+from ..setup import Setup, scored
 from ..task import task_of
 
-__all__ = ["alike", "copied", "drawn", "moved", "score"]
+__all__ = ["alike", "copied", "drawn", "entered", "moved", "score"]
 
 Array = Any
 
@@ -82,10 +82,33 @@ def moved(
     return math.sqrt(sum(way.values()) / length) if length else math.nan, parts
 
 
+def entered(
+    curves: Mapping[str, dict[str, list[float]]],
+    look: int,
+    reading: Reading,
+    steps: Mapping[str, float],
+) -> None:
+    """Enter what the look of that number, from 1, read of each layer; `steps` are ‖Δw‖/‖w‖."""
+    seen: dict[str, int] = {}
+    for layer in reading.layers:
+        flow = layer.flow
+        seen[flow.layer] = seen.get(flow.layer, 0) + 1
+        name = flow.layer if seen[flow.layer] == 1 else f"{flow.layer} ({seen[flow.layer]})"
+        values = {
+            "delta": flow.delta,
+            "gain": flow.gain,
+            "slope": flow.slope,
+            "dead": len(flow.dead) / max(1, flow.units),
+            "saturated": flow.saturated,
+            "update": steps.get(flow.weight, math.nan),
+            "gradient": float(np.sqrt(np.square(layer.gradient, dtype=np.float64).sum())),
+        }
+        for curve, value in values.items():
+            # A layer that an earlier look did not meet begins with what is not known.
+            line = curves[curve].setdefault(name, [])
+            line += [math.nan] * (look - 1 - len(line)) + [float(value)]
+
+
 def score(setup: Setup, reading: Reading) -> Score:
     """The metric of the probe, in evaluation mode."""
-    task, value = setup.task, math.nan
-    prediction = np.asarray(reading.prediction)
-    if prediction.size and np.isfinite(prediction).all():
-        value = task.score(prediction, setup.y, getattr(setup.loss, "boundary", 0.5))
-    return Score(task.metric, value, task.constant(setup.y), reading.loss)
+    return scored(setup, np.asarray(reading.prediction), reading.loss)

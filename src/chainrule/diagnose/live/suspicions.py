@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ...plot.scale import short
-from .. import remedies, signs
-from ..finding import PROBLEMS, Evidence, Where
+from .. import at_start, in_steps, remedies
+from ..finding import Evidence, Where, rank
 from ..flow import Layer, Reading
+from ..report.words import figure, percent
 from ..setup import Suspect
-from ..watching import Story
+from ..watching import USUAL, Story
 
 __all__ = ["View", "fixed", "held_for", "suspects"]
 
@@ -27,7 +27,6 @@ Array = Any
 LEAST = 0.01  # of a constant answer's loss: what a network must gain to have learnt anything
 ABOVE = 1.05  # times where it began: more than the probe's rows differ by
 GROWN = 1e6  # the growth of the loss that needs no second look
-USUAL = 1e-3  # ‖Δw‖/‖w‖ of a step
 # Parts of the planned run for which a signature, overlong steps and a plateau must last.
 PART, LONG, MOST = 0.1, 0.25, 0.5
 
@@ -101,7 +100,7 @@ def suspects(view: View) -> list[Suspect]:
     if found:
         found += view.static
     kinds = {s.problem: s for s in reversed(found)}
-    return sorted(kinds.values(), key=lambda s: (not _is_cause(s, view), _rank(s)))
+    return sorted(kinds.values(), key=lambda s: (not _is_cause(s, view), rank(s.problem)))
 
 
 def _is_cause(suspect: Suspect, view: View) -> bool:
@@ -110,16 +109,12 @@ def _is_cause(suspect: Suspect, view: View) -> bool:
     return suspect.problem == "learning_rate_too_high" and begun
 
 
-def _rank(suspect: Suspect) -> int:
-    return list(PROBLEMS).index(suspect.problem)
-
-
 # -- the signatures --------------------------------------------------------------------------------
 
 
 def zero_probability(view: View) -> Iterator[Suspect]:
     """The loss takes the logarithm of 0, or a clip stands where it would."""
-    yield from signs.zero_probability(view)
+    yield from in_steps.zero_probability(view)
 
 
 def overlarge(view: View) -> Iterator[Suspect]:
@@ -127,16 +122,16 @@ def overlarge(view: View) -> Iterator[Suspect]:
     reading, ground = view.now, max(view.first_loss, view.constant_loss)
     over = reading.loss > ABOVE * ground and view.training > ABOVE * view.training_first
     # Weights that began well and are now too large were made so by the steps.
-    grown = view.well_begun and view.stuck and any(signs.exploding(view))
+    grown = view.well_begun and view.stuck and any(at_start.exploding(view))
     if not (over or grown or view.failed) or math.isnan(ground) or not reading.step:
         return
     slower = remedies.rate(view.setup, 0.1)
     told = "The loss is above where it began" if over else "The steps made the weights too large"
     told = "The run left the finite numbers" if view.failed else told
     sentence = (
-        f"{told}: the loss on the probe was {_shown(view.first_loss)} before the first step and is"
-        f" {_shown(reading.loss)} after step {reading.step}; a constant answer has"
-        f" {_shown(view.constant_loss)}. A step moves the weights by {_percent(view.update)} of"
+        f"{told}: the loss on the probe was {figure(view.first_loss)} before the first step and is"
+        f" {figure(reading.loss)} after step {reading.step}; a constant answer has"
+        f" {figure(view.constant_loss)}. A step moves the weights by {_percent(view.update)} of"
         " their length (0.1 % is usual)."
     )
     quantities = {
@@ -153,11 +148,11 @@ def exploding(view: View) -> Iterator[Suspect]:
     """The nets, or δ, grow a hundredfold through the layers, or are no longer finite."""
     if not view.stuck:
         return
-    for suspect in signs.exploding(view):
+    for suspect in at_start.exploding(view):
         layers = view.now.layers
         sentence = (
-            f"The nets grow to {_shown(max(x.net_rms for x in layers))} (RMS) from inputs of"
-            f" {_shown(layers[0].inputs_rms)}, and ‖∂L/∂w‖ is {_shown(view.now.gradient_norm)};"
+            f"The nets grow to {figure(max(x.net_rms for x in layers))} (RMS) from inputs of"
+            f" {figure(layers[0].inputs_rms)}, and ‖∂L/∂w‖ is {figure(view.now.gradient_norm)};"
             f" the largest factor is layer {suspect.where.layer}."
         )
         yield _retold(suspect, sentence)
@@ -166,14 +161,14 @@ def exploding(view: View) -> Iterator[Suspect]:
 def saturated(view: View) -> Iterator[Suspect]:
     """Most (row, unit) pairs of a hidden layer have a local derivative near 0."""
     if view.stuck:
-        yield from signs.saturated(view)
+        yield from at_start.saturated(view)
 
 
 def dead(view: View) -> Iterator[Suspect]:
     """Half of a rectified layer's units, or more, answer no row of the probe."""
     if not view.stuck:
         return
-    for suspect in signs.dead(view):
+    for suspect in at_start.dead(view):
         layer = _layer(view.now, suspect.where.layer)
         flow = layer.flow
         sentence = (
@@ -194,7 +189,7 @@ def _layer(reading: Reading, name: str) -> Layer:
 def vanishing(view: View) -> Iterator[Suspect]:
     """δ falls a thousandfold and more on its way to the first layer."""
     if view.stuck:
-        yield from signs.vanishing(view)
+        yield from at_start.vanishing(view)
 
 
 def plateau(view: View) -> Iterator[Suspect]:
@@ -205,9 +200,9 @@ def plateau(view: View) -> Iterator[Suspect]:
     """
     reading = view.now
     sentence = (
-        f"After step {reading.step} the loss on the probe is {_shown(reading.loss)}, that of a"
-        f" constant answer {_shown(view.constant_loss)}: nothing is learnt so far. ‖∂L/∂w‖ is"
-        f" {_shown(reading.gradient_norm)}, and a step moves the weights by {_percent(view.update)}"
+        f"After step {reading.step} the loss on the probe is {figure(reading.loss)}, that of a"
+        f" constant answer {figure(view.constant_loss)}: nothing is learnt so far. ‖∂L/∂w‖ is"
+        f" {figure(reading.gradient_norm)}, and a step moves the weights by {_percent(view.update)}"
         " of their length (0.1 % is usual)."
     )
     if view.static:
@@ -276,9 +271,5 @@ def _retold(suspect: Suspect, sentence: str) -> Suspect:
     return replace(suspect, evidence=replace(suspect.evidence, sentence=sentence))
 
 
-def _shown(x: float) -> str:
-    return short(x, 3) if math.isfinite(x) else str(x)
-
-
 def _percent(x: float) -> str:
-    return f"{short(100 * x, 2)} %" if math.isfinite(x) else "an unknown part"
+    return percent(x) if math.isfinite(x) else "an unknown part"

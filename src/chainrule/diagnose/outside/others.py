@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...errors import DataError, UnknownNameError, listed, quoted
 from ...nn import load, losses, optim
@@ -26,24 +26,9 @@ class Adopted:
     """A run with everything that decides it, whoever made the network.
 
     `said` are sentences on what was taken from the network's own settings, and on what is not as it
-    was there. `columns` and `classes` are names, () where nobody knows any.
+    was there. `columns` and `classes` are names, () where nobody knows any. What the network does
+    not bring with it is as in `fit`.
     """
-
-    model: Module
-    X: Array
-    y: Array
-    loss: Any
-    optimizer: Any
-    epochs: int
-    batch_size: int | None
-    seed: int
-    said: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
-
-
-class Own(NamedTuple):
-    """What a network brings with it, where the caller does not say otherwise."""
 
     model: Module
     X: Array
@@ -94,18 +79,13 @@ def adopted(
         raise DataError(
             f"X has {len(found.X)} rows, y has {len(found.y)} rows; give one target for each row"
         )
-    return Adopted(
-        found.model,
-        found.X,
-        found.y,
-        _loss(found.loss if loss is None else loss, found.model),
-        optim.get(found.optimizer if optimizer is None else optimizer),
-        found.epochs if epochs is None else count("epochs", epochs),
-        found.batch_size if batch_size == "auto" else _batch(batch_size),
-        found.seed if seed is None else count("seed", seed, least=0),
-        found.said,
-        found.columns,
-        found.classes,
+    return replace(
+        found,
+        loss=_loss(found.loss if loss is None else loss),
+        optimizer=optim.get(found.optimizer if optimizer is None else optimizer),
+        epochs=found.epochs if epochs is None else count("epochs", epochs),
+        batch_size=found.batch_size if batch_size == "auto" else _batch(batch_size),
+        seed=found.seed if seed is None else count("seed", seed, least=0),
     )
 
 
@@ -113,7 +93,7 @@ def _batch(given: Any) -> int | None:
     return None if given is None else count("batch_size", given)
 
 
-def _loss(given: Any, model: Any) -> Any:
+def _loss(given: Any) -> Any:
     if given is None:
         raise TypeError(
             "diagnose needs the loss that this network is trained with: loss= one of"
@@ -122,7 +102,7 @@ def _loss(given: Any, model: Any) -> Any:
     return losses.get(given)
 
 
-def _own(model: Any, X: Any, y: Any, from_start: bool | None, activations: Any) -> Own:
+def _own(model: Any, X: Any, y: Any, from_start: bool | None, activations: Any) -> Adopted:
     if isinstance(model, (str, PathLike)) and activations is None:
         model = load(model)
     elif isinstance(model, (str, PathLike, Mapping)):
@@ -172,7 +152,7 @@ def _advice(model: Any, last: Any) -> str:
 # -- networks ---------------------------------------------------------------------------------
 
 
-def _of_module(model: Module, X: Any, y: Any) -> Own:
+def _of_module(model: Module, X: Any, y: Any) -> Adopted:
     """As it is; what an import or a run has left in `extra` says the loss and the classes."""
     extra = model.extra if isinstance(getattr(model, "extra", None), dict) else {}
     rows, columns = table.features(X)
@@ -182,13 +162,13 @@ def _of_module(model: Module, X: Any, y: Any) -> Own:
         columns = tuple(map(str, known))
     loss = extra.get("loss")
     loss = loss if isinstance(loss, str) and loss in losses.LOSSES else None
-    return Own(model, rows, targets, loss, said=said, columns=columns, classes=classes)
+    return Adopted(model, rows, targets, loss, said=said, columns=columns, classes=classes)
 
 
 # -- estimators -------------------------------------------------------------------------------
 
 
-def _of_estimator(model: Any, last: Any, X: Any, y: Any, from_start: bool) -> Own:
+def _of_estimator(model: Any, last: Any, X: Any, y: Any, from_start: bool) -> Adopted:
     """The estimator's network with the training that its parameters describe."""
     theirs = not isinstance(getattr(last, "model_", None), Module)
     rows, columns, said = _through(model, last, X)
@@ -199,7 +179,7 @@ def _of_estimator(model: Any, last: Any, X: Any, y: Any, from_start: bool) -> Ow
     seed = settings.seed(last)
     if from_start:
         network, seed = settings.restarted(network, last, theirs)
-    return Own(
+    return Adopted(
         network,
         rows,
         targets,

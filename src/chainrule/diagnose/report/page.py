@@ -171,8 +171,7 @@ def _factor(value: str, name: str, kind: str = "") -> str:
 
 
 def _evidence(finding: Finding, report: Report) -> Iterator[Chart | None]:
-    """The finding's own chart, and the nets of its layer at the moment that it speaks of."""
-    yield finding.evidence.chart
+    """The nets of the finding's layer at the moment that it speaks of."""
     moments = [(AFTER, report.end), (BEFORE, report.start)]
     if finding.where.step == 0:
         moments.reverse()

@@ -18,7 +18,7 @@ from ...page import escape
 from ...plot import Chart
 from ...plot.scale import scale
 from ..finding import Curve, Factor, Flow
-from ..flow import LEVEL, LEVELLING, steepest
+from ..flow import HALF, LEVEL, LEVELLING, steepest
 from . import words
 
 __all__ = ["flat_zones", "flow_picture", "losses", "nets", "span_of"]
@@ -201,7 +201,7 @@ def _still(flow: Flow) -> str:
     """What of a layer lets nothing through."""
     if flow.dead:
         return f"{len(flow.dead)} of {flow.units} dead"
-    return f"{words.percent(flow.saturated)} saturated" if flow.saturated > 0.5 else ""
+    return f"{words.percent(flow.saturated)} saturated" if flow.saturated > HALF else ""
 
 
 def _told(flows: Sequence[Flow], shown: Sequence[int]) -> str:

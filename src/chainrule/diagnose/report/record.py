@@ -10,7 +10,7 @@ import numpy as np
 
 from ..finding import Curve, Evidence, Factor, Finding, Flow, Proof, Report, Score, Where
 
-__all__ = ["plain"]
+__all__ = ["plain", "plain_finding", "plain_value"]
 
 
 def plain(report: Report) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def plain(report: Report) -> dict[str, Any]:
     has `problem`, `meaning`, `severity`, `where` (`layer`, `units`, `samples`, `columns`, `step`),
     `evidence` (`sentence`, `quantities`, `product`), `remedy` and `verified` (`helped`, `reached`,
     `text`, `before`, `after`, `curves`; None where nothing was run). `tried` is a list of `change`
-    and `score`. NaN is None; infinities are the strings "inf" and "-inf". Charts are left out.
+    and `score`. NaN is None; infinities are the strings "inf" and "-inf".
 
     >>> from chainrule.diagnose.finding import Curve, Report, Score
     >>> score = Score("r2", float("-inf"), 0.0, float("nan"))
@@ -30,20 +30,21 @@ def plain(report: Report) -> dict[str, Any]:
     return {
         "healthy": report.healthy,
         "reason": report.reason,
-        "findings": [_finding(one) for one in report.findings],
+        "findings": [plain_finding(one) for one in report.findings],
         "score": _score(report.score),
         "curve": _curve(report.curve),
         "start": [_flow(one) for one in report.start],
         "end": [_flow(one) for one in report.end],
         "advice": list(report.advice),
         "tried": [{"change": name, "score": _score(score)} for name, score in report.tried],
-        "facts": _value(report.facts),
+        "facts": plain_value(report.facts),
         "starts": report.starts,
         "unfinished": report.unfinished,
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def plain_finding(finding: Finding) -> dict[str, Any]:
+    """One finding with the keys that `plain` names."""
     return {
         "problem": finding.problem,
         "meaning": finding.meaning,
@@ -58,17 +59,17 @@ def _finding(finding: Finding) -> dict[str, Any]:
 def _where(where: Where) -> dict[str, Any]:
     return {
         "layer": where.layer,
-        "units": _value(where.units),
-        "samples": _value(where.samples),
-        "columns": _value(where.columns),
-        "step": _value(where.step),
+        "units": plain_value(where.units),
+        "samples": plain_value(where.samples),
+        "columns": plain_value(where.columns),
+        "step": plain_value(where.step),
     }
 
 
 def _evidence(evidence: Evidence) -> dict[str, Any]:
     return {
         "sentence": evidence.sentence,
-        "quantities": _value(evidence.quantities),
+        "quantities": plain_value(evidence.quantities),
         "product": [_factor(one) for one in evidence.product],
     }
 
@@ -76,10 +77,10 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
 def _factor(factor: Factor) -> dict[str, Any]:
     return {
         "name": factor.name,
-        "value": _value(factor.value),
+        "value": plain_value(factor.value),
         "kind": factor.kind,
         "layer": factor.layer,
-        "share": _value(factor.share),
+        "share": plain_value(factor.share),
         "guilty": bool(factor.guilty),
     }
 
@@ -98,15 +99,15 @@ def _proof(proof: Proof) -> dict[str, Any]:
 def _score(score: Score) -> dict[str, Any]:
     return {
         "metric": score.metric,
-        "value": _value(score.value),
-        "constant": _value(score.constant),
-        "loss": _value(score.loss),
+        "value": plain_value(score.value),
+        "constant": plain_value(score.constant),
+        "loss": plain_value(score.loss),
         "error": score.error,
     }
 
 
 def _curve(curve: Curve) -> dict[str, Any]:
-    return {"name": curve.name, "loss": _value(curve.loss)}
+    return {"name": curve.name, "loss": plain_value(curve.loss)}
 
 
 def _flow(flow: Flow) -> dict[str, Any]:
@@ -114,10 +115,10 @@ def _flow(flow: Flow) -> dict[str, Any]:
         "layer", "transfer", "weight", "units", "delta", "gain", "slope", "dead", "saturated",
         "one_sign", "edges", "counts", "update",
     )  # fmt: skip
-    return {name: _value(getattr(flow, name)) for name in names}
+    return {name: plain_value(getattr(flow, name)) for name in names}
 
 
-def _value(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Any measured quantity; what JSON has no form for, by its words."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
@@ -128,7 +129,7 @@ def _value(value: Any) -> Any:
             return None
         return value if math.isfinite(value) else str(value)
     if isinstance(value, Mapping):
-        return {str(name): _value(one) for name, one in value.items()}
+        return {str(name): plain_value(one) for name, one in value.items()}
     if isinstance(value, list | tuple | range):
-        return [_value(one) for one in value]
+        return [plain_value(one) for one in value]
     return str(value)
