@@ -185,6 +185,13 @@ def test_only_biases_that_are_not_zero_are_put_to_zero():
     assert remedies.zero_bias(setup_of(bare), layers_of(setup_of(bare))) is None
 
 
+def test_the_code_of_a_deep_network_fits_a_terminal():
+    setup = setup_of(deep(nn.Sigmoid, 12))
+    change = remedies.redrawn(setup, layers_of(setup))
+    assert max(len(line) for line in change.code.splitlines()) <= 80 - len("       ")
+    assert not np.any(change.apply(setup).model[22].bias.value)
+
+
 class OwnNames(nn.Module):
     """W·x + b by hand: the first weight is stored as (units, inputs), the second otherwise."""
 

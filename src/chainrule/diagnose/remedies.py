@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
+from pprint import pformat
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ __all__ = [
 RECTIFIERS = frozenset({"relu", "leaky_relu", "prelu", "elu", "gelu", "silu", "softplus"})
 BENT = (layers.Sigmoid, layers.Tanh, layers.HardTanh, layers.Softsign)  # level off on both sides
 
+WIDE = 60  # characters of a literal: its line of code fits a terminal
 LEAST = 1e-3  # a learning rate for one of 0, which no factor changes
 
 
@@ -149,14 +151,16 @@ def redrawn(setup: Setup, read: Sequence[Layer], hidden: str = "") -> Change | N
         draw = f"draw(rng, p[name].shape) if name in {first!r} else {draw}"
     code = (
         "p = dict(model.named_parameters())\n"
-        f"for k, (name, init) in enumerate({inits!r}.items()):\n"
+        f"inits = {pformat(inits, width=WIDE, sort_dicts=False)}\n"
+        "for k, (name, init) in enumerate(inits.items()):\n"
         "    draw = nn.initializers.BY_NAME[init]\n"
         f"    rng = np.random.default_rng([{setup.seed}, k])\n"
         f"    p[name].rebind({draw})"
     )
     biases = _biases(read)
     if biases:
-        code += f"\nfor name in {biases!r}:\n    p[name].rebind(np.zeros(p[name].shape))"
+        names = pformat(biases, width=WIDE, compact=True)
+        code += f"\nfor name in {names}:\n    p[name].rebind(np.zeros(p[name].shape))"
     kinds = " and ".join(sorted({k.partition("_")[0].capitalize() for k in inits.values()}))
     return pasted(f"weights drawn anew after {kinds}, biases 0", code)
 

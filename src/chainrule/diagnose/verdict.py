@@ -189,7 +189,8 @@ def _holds(case: Case, story: Story, trials: Trials) -> bool:
         return False
     if residual(story.outcome) > 1 - MARGIN and case.left <= 0.5 and problem not in GROWING:
         return True
-    if problem not in GROWING and signed:
+    silent = story.signal is not None and not story.signal.there
+    if problem not in GROWING and signed and not (silent and problem not in STRUCTURAL):
         return True
     if residual(story.outcome) > 1 - MARGIN and _told(story):
         return True
