@@ -321,6 +321,24 @@ def test_what_cannot_be_rebuilt_gets_no_such_change():
 # -- pasting ---------------------------------------------------------------------------------------
 
 
+def test_a_chain_of_chains_is_rebuilt_flat_with_its_own_weights():
+    inner = nn.Sequential(nn.Linear(2, 5, seed=1), nn.Sigmoid())
+    model = nn.Sequential(inner, nn.Sequential(nn.Linear(5, 5, seed=2), nn.Sigmoid()),
+                          nn.Linear(5, 1, seed=3))  # fmt: skip
+    setup = setup_of(model)
+    for change in (remedies.swapped(setup, (layers.Sigmoid,), "Tanh"), remedies.wider(setup),
+                   remedies.hidden_layer(setup)):  # fmt: skip
+        assert change is not None
+        made, pasted_by_hand = change.apply(setup).model, by_hand(change, setup)["model"]
+        assert bytes_of(made) == bytes_of(pasted_by_hand)
+        assert made.predict(X).shape == (len(X), 1)
+    swapped = remedies.swapped(setup, (layers.Sigmoid,), "Tanh").apply(setup).model
+    assert [type(layer).__name__ for layer in swapped] == [
+        "Linear", "Tanh", "Linear", "Tanh", "Linear",
+    ]  # fmt: skip
+    assert np.array_equal(swapped[2].weight.numpy(), model[1][0].weight.numpy())
+
+
 def test_two_changes_are_one_text_that_does_both():
     setup = setup_of(BIASED, X=FAR)
     both = remedies.standardised(setup).then(remedies.rate(setup, 10))

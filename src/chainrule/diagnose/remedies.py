@@ -13,6 +13,7 @@ import numpy as np
 from ..nn import layers, optim
 from ..plot.scale import short
 from .before.columns import standardising
+from .chains import parts_of, rebuilt
 from .flow import Layer
 from .pasted import pasted
 from .setup import Change, Setup
@@ -188,24 +189,27 @@ def _biases(read: Sequence[Layer]) -> list[str]:
 
 def swapped(setup: Setup, kinds: tuple[type, ...], to: str) -> Change | None:
     """Hidden transfer functions of these kinds exchanged for another; the weights stay."""
-    chain, last = _chain(setup.model), _last_linear(setup.model)
+    chain, last = parts_of(setup.model), _last_linear(setup.model)
     places = [k for k, layer in enumerate(chain) if type(layer) in kinds and k < last]
     if not places or all(type(chain[k]).__name__ == to for k in places):
         return None
     old = " and ".join(sorted({type(chain[k]).__name__ for k in places}))
-    return _rebuilt(
-        f"{to} for {old} in the hidden layers", f"for k in {places!r}:\n    parts[k] = nn.{to}()"
+    return _edited(
+        setup,
+        f"{to} for {old} in the hidden layers",
+        f"for k in {places!r}:\n    parts[k] = nn.{to}()",
     )
 
 
 def hidden_layer(setup: Setup, units: int = 32) -> Change | None:
     """A hidden layer of tanh units before the last one, which is drawn anew for it."""
-    parts, last = _chain(setup.model), _last_linear(setup.model)
+    parts, last = parts_of(setup.model), _last_linear(setup.model)
     if last < 0 or type(parts[last]) is not layers.Linear:
         return None
     inputs, outputs = parts[last].in_features, parts[last].out_features
     dtype = f"np.{parts[last].weight.dtype.name}"
-    return _rebuilt(
+    return _edited(
+        setup,
         f"a hidden layer of {units} tanh units",
         f"parts[{last}:{last + 1}] = [\n"
         f"    nn.Linear({inputs}, {units}, seed={setup.seed}, dtype={dtype}), nn.Tanh(),\n"
@@ -219,7 +223,7 @@ def wider(setup: Setup, factor: int = 4, least: int = 32) -> Change | None:
     narrow on purpose."""
     if np.shape(setup.X) == np.shape(setup.y) and np.array_equal(setup.X, setup.y):
         return None
-    parts = _chain(setup.model)
+    parts = parts_of(setup.model)
     places = [k for k, layer in enumerate(parts) if type(layer) is layers.Linear]
     others = [layer for k, layer in enumerate(parts) if k not in places]
     if len(places) < 2 or any(True for layer in others for _ in layer.parameters()):
@@ -234,19 +238,16 @@ def wider(setup: Setup, factor: int = 4, least: int = 32) -> Change | None:
         init = ', init="he_normal"' if steep else ""
         seed = f"seed={setup.seed + i}"
         lines.append(f"parts[{k}] = nn.Linear({a}, {b}, {seed}, dtype={dtype}{init})")
-    return _rebuilt(f"{', '.join(str(s) for s in sizes[1:-1])} hidden units", "\n".join(lines))
+    return _edited(
+        setup, f"{', '.join(str(s) for s in sizes[1:-1])} hidden units", "\n".join(lines)
+    )
 
 
-def _rebuilt(name: str, edit: str) -> Change:
-    return pasted(name, f"parts = list(model)\n{edit}\nmodel = nn.Sequential(*parts)")
-
-
-def _chain(model: Any) -> list[Any]:
-    """The layers of a plain chain; nothing for a model that is no `Sequential`."""
-    return list(model) if type(model) is layers.Sequential else []
+def _edited(setup: Setup, name: str, edit: str) -> Change:
+    return pasted(name, rebuilt(setup.model, edit))
 
 
 def _last_linear(model: Any) -> int:
     """The place of the last layer with weights in a plain chain, −1 where there is none."""
-    places = [k for k, layer in enumerate(_chain(model)) if isinstance(layer, layers.Affine)]
+    places = [k for k, layer in enumerate(parts_of(model)) if isinstance(layer, layers.Affine)]
     return places[-1] if places else -1

@@ -13,6 +13,7 @@ import numpy as np
 from ...circuit import Parameter
 from ...errors import ChainruleError, ShapeError
 from ...nn import layers
+from ..chains import parts_of, rebuilt
 from ..finding import Evidence, Where
 from ..pasted import pasted
 from ..setup import Change, Setup, Suspect
@@ -218,7 +219,7 @@ def _dropped(setup: Setup) -> Iterator[Edit]:
     """Without the last layer, where that has no weights; or without one behind it that has none."""
     for place, layer in _tail(setup.model):
         name = type(layer).__name__
-        yield f"without the last {name}", _rebuilt(setup.model, f"del parts[{place}]")
+        yield f"without the last {name}", rebuilt(setup.model, f"del parts[{place}]")
 
 
 def _exchanged(setup: Setup, kind: str) -> Iterator[Edit]:
@@ -227,7 +228,7 @@ def _exchanged(setup: Setup, kind: str) -> Iterator[Edit]:
         words = f"{kind} for the last {name}" if name != kind else f"{kind}() for {layer!r}"
         if repr(layer) == f"{kind}()":
             continue
-        yield words, _rebuilt(setup.model, f"parts[{place}] = nn.{kind}()")
+        yield words, rebuilt(setup.model, f"parts[{place}] = nn.{kind}()")
 
 
 def _appended(layer: str, setup: Setup) -> Edit:
@@ -257,12 +258,12 @@ def _unit_a_class(setup: Setup, units: int) -> Iterator[Edit]:
 
 def widened(setup: Setup, units: int) -> Iterator[Edit]:
     """The last layer of a chain with `units` outputs, drawn as the run's seed would."""
-    parts = _parts(setup.model)
+    parts = parts_of(setup.model)
     places = [k for k, part in enumerate(parts) if any(True for _ in part.parameters())]
     if places and type(parts[places[-1]]) is layers.Linear:
         last = parts[places[-1]]
         linear = _linear(setup, last.in_features, units, before=parts[: places[-1]])
-        yield f"{units} output units", _rebuilt(setup.model, f"parts[{places[-1]}] = {linear}")
+        yield f"{units} output units", rebuilt(setup.model, f"parts[{places[-1]}] = {linear}")
 
 
 def _linear(setup: Setup, inputs: int, units: int, before: Any = None) -> str:
@@ -279,38 +280,12 @@ def _linear(setup: Setup, inputs: int, units: int, before: Any = None) -> str:
     return f"nn.Linear({inputs}, {units}, weight={weight}, dtype=np.{dtype})"
 
 
-# -- chains ----------------------------------------------------------------------------------------
-
-
-def _parts(model: Any) -> list[Any]:
-    """The layers of a chain, those of chains in it in their places; none of another model."""
-    if type(model) is not layers.Sequential:
-        return []
-    return [
-        leaf
-        for part in model
-        for leaf in (_parts(part) if type(part) is layers.Sequential else [part])
-    ]
-
-
-def _listing(model: Any, name: str = "model") -> str:
-    """The same as code."""
-    chains = [type(part) is layers.Sequential for part in model]
-    if not any(chains):
-        return f"*{name}"
-    return ", ".join(
-        _listing(part, f"{name}[{k}]") if chain else f"{name}[{k}]"
-        for k, (part, chain) in enumerate(zip(model, chains, strict=True))
-    )
-
-
-def _rebuilt(model: Any, edit: str) -> str:
-    return f"parts = [{_listing(model)}]\n{edit}\nmodel = nn.Sequential(*parts)"
+# -- the tail of a chain ---------------------------------------------------------------------------
 
 
 def _tail(model: Any) -> list[tuple[int, Any]]:
     """The places of the layers without weights behind the last one that has some, last first."""
-    parts, found = _parts(model), []
+    parts, found = parts_of(model), []
     for place in reversed(range(len(parts))):
         if any(True for _ in parts[place].parameters()):
             break
