@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from ..nn import layers
 from . import remedies
+from .at_start import FALL
 from .finding import Evidence, Where, rank
-from .flow import product
+from .flow import HALF, product
 from .setup import Change, Outcome, Suspect
 from .trials import Trials, residual
 from .watching import Story
@@ -29,7 +30,7 @@ MOST = 0.25  # of what the run left: three quarters of the fault are gone
 AIM = 0.03  # of what is left, at which no better remedy is looked for
 NEARLY = 0.02  # of what there is to learn: as good, as far as one run can tell
 LADDERS = {"learning_rate_too_high": 0.1, "learning_rate_too_low": 10.0}
-DECADES = 7
+DECADES = 7  # of rates: from 1e-7, or 1e7, no further change is a choice of rate
 # What almost any run has signs of: named only where it recovers the run by itself.
 WEAK = frozenset({*LADDERS, "insufficient_capacity"})
 
@@ -178,15 +179,16 @@ def _generic(story: Story, trials: Trials, suspects: Sequence[Suspect]) -> list[
 
 
 def _named(problem: str, story: Story) -> str | None:
-    """The name that a change of weights or transfer functions stands for, by what was measured."""
+    """The name that a change of weights or transfer functions stands for: of the signatures that
+    are there by half (of a share), or but for one decade (of δ), the first."""
     if problem not in ("init", "activation"):
         return problem
-    flows = story.start.hidden
-    if any(x.flow.saturated > 0.25 for x in flows):
+    flows = [x.flow for x in story.start.hidden]
+    if any(flow.saturated > HALF / 2 for flow in flows):
         return "saturation"
-    if any(len(x.flow.dead) * 4 > x.flow.units for x in flows):
+    if any(len(flow.dead) > HALF / 2 * flow.units for flow in flows):
         return "dead_relu"
-    if story.start.shrinking <= 1e-2:
+    if story.start.shrinking <= 10 * FALL:
         return "vanishing_gradient"
     if story.start.shrinking >= 10:
         return "exploding_gradient"
