@@ -699,6 +699,7 @@ def test_a_name_that_nothing_points_to_does_not_claim_to_help():
         assert not finding.verified
 
 
+@pytest.mark.slow
 def test_a_better_fit_of_noise_proves_no_vanishing_gradient():
     """Two of four LSTMs on coin tosses were told so, for six more rows of a hundred."""
 
