@@ -25,19 +25,10 @@ from chainrule.diagnose import diagnosis
 from chainrule.diagnose.verdict import Verdict
 from chainrule.runs.config import Settings, read_toml
 from chainrule.runs.folder import RunFolder
+from cli.fruit import TEXT
 
 COMMAND = [sys.executable, "-m", "chainrule"]
-ROWS = [(x / 7, "ab"[x % 2], "yes" if (x > 20) == (x % 2) else "no") for x in range(42)]
-TEXT = "size,colour,ripe\n" + "".join(f"{x:.3f},{c},{r}\n" for x, c, r in ROWS)
 SLOW = ["iris", "--lr", "1e-6", "--epochs", "20"]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    (tmp_path / "fruit.csv").write_text(TEXT, encoding="utf-8")
-    return tmp_path
 
 
 def diagnose(*words: str, status: int = 0) -> None:

@@ -15,10 +15,9 @@ import chainrule as cr
 from chainrule.cli import main
 from chainrule.data import load_dataset
 from chainrule.runs import job
+from cli.fruit import ROWS, TEXT
 
 COMMAND = [sys.executable, "-m", "chainrule"]
-ROWS = [(x / 7, "ab"[x % 2], "yes" if (x > 20) == (x % 2) else "no") for x in range(42)]
-TEXT = "size,colour,ripe\n" + "".join(f"{x:.3f},{c},{r}\n" for x, c, r in ROWS)
 
 
 @pytest.fixture

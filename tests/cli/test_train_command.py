@@ -21,19 +21,10 @@ from chainrule.cli.main import COMMANDS
 from chainrule.data import load_dataset
 from chainrule.runs import job
 from chainrule.runs.config import read_toml
+from cli.fruit import TEXT
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and devices")
 COMMAND = [sys.executable, "-m", "chainrule"]
-ROWS = [(x / 7, "ab"[x % 2], "yes" if (x > 20) == (x % 2) else "no") for x in range(42)]
-TEXT = "size,colour,ripe\n" + "".join(f"{x:.3f},{c},{r}\n" for x, c, r in ROWS)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    (tmp_path / "fruit.csv").write_text(TEXT, encoding="utf-8")
-    return tmp_path
 
 
 def train(*words: str, status: int = 0) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
-from collections.abc import Iterator
 from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -38,9 +36,6 @@ from draw.test_svg import HOSTILE
 from page_checks import contrast
 
 NS = "{http://www.w3.org/2000/svg}"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 
 
 def read(html: str) -> str:
@@ -264,17 +259,6 @@ def test_no_name_becomes_an_element_or_a_handler(name: str) -> None:
 
 
 # -- in a browser ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
 
 
 PAGES = {**EXAMPLES, "hostile": lambda: hostile("<img src=x onerror=alert(1)>" * 12)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,10 +19,6 @@ from chainrule.explain.page import circuit_page
 from chainrule.page import escape, page, script_data
 from draw.test_svg import HOSTILE
 from page_checks import contrast
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 
 
 def neuron() -> cr.Tensor:
@@ -89,17 +84,6 @@ def test_a_circuit_of_arrays_is_shown_but_not_recomputed() -> None:
     joint = joint_circuit(cr.sum(x * x)).data
     assert not joint["live"]
     assert "as they were computed" in circuit_page(cr.sum(x * x), title="arrays")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as run:
-        started = run.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ import dataclasses
 import math
 import re
 import shlex
-import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,10 +20,6 @@ from chainrule.runs.report.facts import Facts
 from chainrule.runs.watch import Watch
 from draw.test_svg import HOSTILE
 from page_checks import contrast
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 
 
 def run(table: Table, **settings: Any) -> Any:
@@ -271,17 +265,6 @@ def test_no_name_becomes_an_element_or_a_handler(name: str, iris: Any) -> None:
 
 
 # -- in a browser ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

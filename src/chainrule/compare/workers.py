@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ..train.cores import cores
 from .cell import Cell, Experiment, Task, run
 
 __all__ = ["cores", "run_all"]
@@ -25,13 +26,6 @@ __all__ = ["cores", "run_all"]
 PAYS = 6.0  # seconds of work left from which on other processes are worth their start
 
 Report = Callable[[Cell], None]
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_all(

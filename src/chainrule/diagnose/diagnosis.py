@@ -120,6 +120,8 @@ def _reported(setup: Setup, trials: Trials, starts: int, said: Sequence[str]) ->
     if outcome.interrupted or (trials.stopped and not verdict.findings and not sound(story)):
         verdict = unproved(story, static)
     begun = not outcome.score.error or story.diverged
+    start = _moving(story.start.flows, story.first.layers) if begun else ()
+    end = _moving(story.end.flows, story.last.layers) if begun else ()
     again = ""
     if starts > 1 and begun and not trials.stopped:
         again = starts_of(setup, verdict, trials, starts)
@@ -128,12 +130,12 @@ def _reported(setup: Setup, trials: Trials, starts: int, said: Sequence[str]) ->
         reason=verdict.reason,
         score=outcome.score,
         curve=outcome.curve,
-        start=_moving(story.start.flows, story.first.layers) if begun else (),
-        end=_moving(story.end.flows, story.last.layers) if begun else (),
+        start=start,
+        end=end,
         advice=(
             *said,
             *_harmless(static, verdict),
-            *(() if outcome.score.error else _advice(setup, story)),
+            *(() if outcome.score.error else advice(setup, end)),
         ),
         tried=tuple((name, o.score) for name, (_, o) in trials.done.items()),
         facts=_facts(setup, trials) | (_losses(story) if begun else {}),
@@ -158,10 +160,6 @@ def _harmless(static: Sequence[Suspect], verdict: Verdict) -> tuple[str, ...]:
         for suspect in static
         if suspect.problem != "unscaled_inputs"  # of which the advice speaks itself
     )
-
-
-def _advice(setup: Setup, story: Story) -> tuple[str, ...]:
-    return advice(setup, _moving(story.end.flows, story.last.layers))
 
 
 def _facts(setup: Setup, trials: Trials) -> dict[str, Any]:

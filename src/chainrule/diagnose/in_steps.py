@@ -77,7 +77,7 @@ def _of_steps(story: Story, diverged: bool) -> tuple[str, dict[str, Any]]:
 
 def too_low(story: Story) -> Iterator[Suspect]:
     """The loss still falls at the end, and the steps are short."""
-    if story.outcome.score.error or story.reading(len(story.kept) - 1).gradient_norm == 0:
+    if story.outcome.score.error or story.end.gradient_norm == 0:
         return
     changes = remedies.possible(remedies.steady(story.setup), remedies.longer(story.setup, 10))
     last = story.last

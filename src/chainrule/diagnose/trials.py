@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ChainruleError
+from ..train.cores import cores
 from ..train.progress import Silent
-from ..train.run import Interrupt
+from ..train.run import Interrupt, interruptible
 from .setup import Change, Outcome, Setup, run
 from .show import Show
 
@@ -139,15 +137,8 @@ class Trials:
 
         As in `fit`, it is left to whoever else handles it.
         """
-        main = threading.current_thread() is threading.main_thread()
-        if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        with interruptible(self._pressed):
             yield
-            return
-        signal.signal(signal.SIGINT, self._pressed)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _pressed(self, number: int, frame: Any) -> None:
         self.interrupt.press(number, frame)
@@ -212,10 +203,3 @@ def separable(setup: Setup) -> bool:
         return False
     flat = np.asarray(setup.X).reshape(setup.rows, -1)
     return len(np.unique(flat[: 10 * ROWS], axis=0)) >= ROWS // 2
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

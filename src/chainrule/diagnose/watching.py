@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from ..circuit import no_grad
-from ..errors import ChainruleError, GradientError
+from ..errors import ChainruleError
 from ..ops import constant
 from ..train.inputs import features, targets
-from ..train.run import Plan, Run
+from ..train.run import Divergence, Plan, Run
 from ..train.tracing import training
 from .finding import Curve
 from .flow import Reading, read
@@ -73,9 +73,7 @@ class Story:
     @property
     def diverged(self) -> bool:
         """Whether the run began, and left the finite numbers."""
-        told = str(self.outcome.refusal)  # the engine refuses a loss that is no number likewise
-        left = "diverged" in told or "not finite" in told
-        return left and isinstance(self.outcome.refusal, GradientError)
+        return isinstance(self.outcome.refusal, Divergence)
 
     @property
     def refused(self) -> bool:
@@ -135,9 +133,9 @@ class Story:
 
     def since(self, test: Any) -> int | None:
         """The first kept moment, in steps done, from which on a test of the reading held."""
-        found = None
+        found, known = None, {len(self.kept) - 1: self.end, 0: self.start}
         for k in reversed(range(len(self.kept))):
-            if not test(self.start if k == 0 else self.reading(k)):
+            if not test(known[k] if k in known else self.reading(k)):
                 break
             found = self.kept[k][0]
         return found

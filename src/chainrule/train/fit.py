@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import GradientError
 from ..nn import losses, optim
 from ..nn.base import count
 from . import checkpoint as checkpoints
@@ -21,7 +18,7 @@ from .identity import identity
 from .inputs import features, frozen, targets, validation, weighable, weights
 from .metrics import resolve
 from .progress import Silent, reporter
-from .run import Gauges, Interrupt, Loop, Plan, Run, moment
+from .run import Divergence, Gauges, Interrupt, Loop, Plan, Run, interruptible, moment
 from .stream import StreamPlan, is_stream
 from .tracing import training
 
@@ -162,7 +159,7 @@ def _train(loop: Loop, kept: Any, compile: bool, threads: int | None) -> History
     run, history = loop.run, loop.history
     loop.began = time.perf_counter()
     try:
-        with _training_mode(run.model, loop.plan.seed), _interrupts(loop.interrupt):
+        with _training_mode(run.model, loop.plan.seed), interruptible(loop.interrupt.press):
             if kept is not None:
                 checkpoints.restore(kept, run, loop.plan, history, loop.callbacks.all)
                 loop.began -= kept.document["seconds"]
@@ -178,7 +175,7 @@ def _train(loop: Loop, kept: Any, compile: bool, threads: int | None) -> History
                 run.finish()
                 loop.show.hurry()
                 history.stopped = "interrupted"
-            except GradientError:
+            except Divergence:
                 history.stopped = "diverged"  # for who was told of the run; nobody is given it
                 raise
             if loop.interrupt.asked:  # even where the run ended by itself at that moment
@@ -203,20 +200,6 @@ def _kind(loop: Loop, compile: bool, threads: int | None) -> Loop:
     from .native import native  # the compiler is loaded when it is needed
 
     return native(loop, threads)
-
-
-@contextmanager
-def _interrupts(interrupt: Interrupt) -> Iterator[None]:
-    """Within, Ctrl-C waits for the end of the step, unless somebody else handles it."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, interrupt.press)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager

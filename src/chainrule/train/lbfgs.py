@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from ..circuit import Tensor, state
-from ..errors import ChainruleError, CompileError, DataError, GradientError, TraceError
+from ..errors import ChainruleError, CompileError, DataError, TraceError
 from ..gradient import value_and_grad
 from ..gradient.backward import seed as first_upstream
 from ..nn import Dropout
 from ..ops import constant
-from .run import Loop, Run, scalar
+from .run import Divergence, Loop, Run, scalar
 from .tracing import undisturbed
 
 __all__ = ["LBFGSLoop"]
@@ -249,8 +249,8 @@ def _demand_one_function(run: Run) -> None:
             )
 
 
-def _no_start(value: float) -> GradientError:
-    return GradientError(
+def _no_start(value: float) -> Divergence:
+    return Divergence(
         f"the loss or its gradient is not finite at the start (loss {value:g}): scale the columns"
         " of X, or start from smaller weights; the model is as it was"
     )

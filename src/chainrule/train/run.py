@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -22,7 +24,18 @@ from .history import History
 from .metrics import measured
 from .progress import Silent
 
-__all__ = ["Gauges", "Interrupt", "Loop", "Plan", "Run", "diverged", "moment", "scalar"]
+__all__ = [
+    "Divergence",
+    "Gauges",
+    "Interrupt",
+    "Loop",
+    "Plan",
+    "Run",
+    "diverged",
+    "interruptible",
+    "moment",
+    "scalar",
+]
 
 Array = Any
 Batch = tuple[Array, Array, Array | None]  # X, y, and a weight a row where there are weights
@@ -346,17 +359,21 @@ def moment(run: Run, history: History, epoch: int, plan: Plan) -> Moment:
     )
 
 
-def diverged(run: Run, what: str, step: int, epoch: int) -> GradientError:
+class Divergence(GradientError):
+    """A run has left the finite numbers."""
+
+
+def diverged(run: Run, what: str, step: int, epoch: int) -> Divergence:
     """The error of a run that has left the finite numbers, with what to do about it."""
     if step == 1 and what.startswith("the loss"):  # nothing was updated: no rate is to blame
-        return GradientError(
+        return Divergence(
             f"{what} at step 1, before any update: training diverged. Look at the loss (log of 0, a"
             " division), at the initial weights and at the data; cr.diagnose says which. The model"
             " has the parameters that it had"
         )
     lr = getattr(run.optimizer, "lr", None)
     now = f" (it is {lr:g})" if isinstance(lr, float) else ""
-    return GradientError(
+    return Divergence(
         f"{what} at step {step}, in epoch {epoch}: training diverged. Lower the learning rate{now},"
         " scale the columns of X, or clip gradients with clip_norm=1; the model has its last"
         " parameters with a finite loss"
@@ -372,3 +389,17 @@ class Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+
+
+@contextmanager
+def interruptible(press: Callable[[int, Any], None]) -> Iterator[None]:
+    """Within, Ctrl-C calls `press`, unless somebody else handles it."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -20,8 +20,8 @@ from ...nn import initializers, losses, optim
 from ...nn.base import Layer
 from ...nn.layers import Affine
 from ...nn.module import Module
-from ...nn.schedules import like
 from ...nn.sequential import Sequential
+from ...nn.solvers import FACTR, Descent, UncorrectedAdam, is_lbfgs
 from ...plot.scale import short
 
 __all__ = ["batch", "epochs", "loss", "optimizer", "restarted", "said", "seed"]
@@ -34,7 +34,6 @@ OF_OUTPUT = {
     "logistic": "logistic",
     "softmax": "softmax_cross_entropy",
 }
-FACTR = 2.220446049250313e-09  # where SciPy's L-BFGS-B ends, unless it is told otherwise
 
 
 def loss(estimator: Any) -> Any:
@@ -47,7 +46,7 @@ def loss(estimator: Any) -> Any:
 
 def batch(estimator: Any, rows: int) -> int | None:
     """The rows of a batch; None for all of them, as L-BFGS has it."""
-    if _is_lbfgs(estimator):
+    if is_lbfgs(estimator.solver):
         return None
     size = 200 if estimator.batch_size == "auto" else int(estimator.batch_size)
     return min(size, rows)
@@ -79,56 +78,25 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _is_lbfgs(estimator: Any) -> bool:
-    solver = estimator.solver
-    return solver == "lbfgs" or bool(getattr(solver, "full_batch", False))
-
-
 # -- the optimiser ----------------------------------------------------------------------------
 
 
-class SGD(optim.SGD):
-    """v ← μ·v + lr·g;  p ← p − v, or p ← p − (μ·v + lr·g), with g ← g + λ·W for matrices W only.
-
-    scikit-learn's: its velocity holds the learning rate, μ may be 1, and its penalty leaves biases
-    alone.
-    """
-
-    def __init__(
-        self, lr: Any, momentum: float, nesterov: bool, weight_decay: float, **bounds: Any
-    ) -> None:
-        super().__init__(lr, 0.0, False, weight_decay, **bounds)
-        self.momentum, self.nesterov = float(momentum), bool(nesterov and momentum)
-        self._slots = ("velocity",) if momentum else ()
+class _OnMatrices:
+    """λ·W is added for matrices W only: scikit-learn's penalty leaves biases alone."""
 
     def _decayed(self, p: Array, g: Array) -> Array:
-        return super()._decayed(p, g) if len(p.shape) > 1 else g
-
-    def _move(self, p: Array, g: Array, lr: Any, step: Any, *slots: Array) -> tuple[Array, ...]:
-        g = self._decayed(p, g)
-        if not slots:
-            return (p - lr * g,)
-        v = self.momentum * slots[0] + lr * g
-        return p - (self.momentum * v + lr * g if self.nesterov else v), v
+        return super()._decayed(p, g) if len(p.shape) > 1 else g  # type: ignore[misc]
 
 
-class Adam(optim.Adam):
-    """Adam whose ε meets the uncorrected √v, and whose λ·W is added for matrices W only.
+class SGD(_OnMatrices, Descent):
+    """scikit-learn's SGD, with its penalty."""
 
-    scikit-learn's. Where gradients are as small as ε the two differ thirtyfold in the first steps.
+
+class Adam(_OnMatrices, UncorrectedAdam):
+    """scikit-learn's Adam, with its penalty.
+
+    Where gradients are as small as ε it differs thirtyfold from ours in the first steps.
     """
-
-    def _decayed(self, p: Array, g: Array) -> Array:
-        return super()._decayed(p, g) if len(p.shape) > 1 else g
-
-    def _descended(
-        self, p: Array, g: Array, lr: Any, step: Any, m: Array, v: Array
-    ) -> tuple[Array, ...]:
-        b1, b2 = self.betas
-        m = b1 * m + (1 - b1) * g
-        v = b2 * v + (1 - b2) * (g * g)
-        size = lr * like((1 - b2**step) ** 0.5, p) / like(1 - b1**step, p)
-        return p - size * m / (ops.sqrt(v) + self.eps), m, v
 
 
 def optimizer(estimator: Any, rows: int, size: int | None) -> Any:
@@ -144,7 +112,8 @@ def optimizer(estimator: Any, rows: int, size: int | None) -> Any:
     more: dict[str, Any] = {name: getattr(own, name, None) for name in ("clip_norm", "clip_value")}
     lr, own_decay = _rate(own, rows, size or rows), getattr(own, "weight_decay", None)
     if own.solver == "sgd":
-        return SGD(lr, own.momentum, own.nesterovs_momentum, _decay(own, size or rows), **more)
+        more["weight_decay"] = _decay(own, size or rows)
+        return SGD(lr, own.momentum, own.nesterovs_momentum and own.momentum, **more)
     if own.solver == "adam":
         betas = (own.beta_1, own.beta_2)
         return Adam(lr, betas, own.epsilon, _decay(own, size or rows), **more)
@@ -225,7 +194,7 @@ def said(own: Any, rows: int, size: int | None, from_start: bool, theirs: bool) 
     told = [_beginning(own, from_start), *_length(own)]
     if own.alpha:
         told.append(_penalty(own, rows, size))
-    if not _is_lbfgs(own):
+    if not is_lbfgs(own.solver):
         if own.learning_rate == "adaptive" and own.solver != "adam":
             told.append(
                 "learning_rate='adaptive' is held at the rate that it begins with,"
@@ -263,7 +232,7 @@ def _beginning(own: Any, from_start: bool) -> str:
 
 def _length(own: Any) -> Iterator[str]:
     done, most = _done(own), epochs(own)
-    if done < most and not _is_lbfgs(own):
+    if done < most and not is_lbfgs(own.solver):
         what = "score no longer rose" if own.early_stopping else "loss no longer fell"
         yield (
             f"The fit ended after {done} of {most} epochs, as its {what} by tol={short(own.tol)};"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,12 @@ def plain(report: Report) -> dict[str, Any]:
         "healthy": report.healthy,
         "reason": report.reason,
         "findings": [plain_finding(one) for one in report.findings],
-        "score": _score(report.score),
-        "curve": _curve(report.curve),
-        "start": [_flow(one) for one in report.start],
-        "end": [_flow(one) for one in report.end],
+        "score": _fields(report.score),
+        "curve": _fields(report.curve),
+        "start": [_fields(one) for one in report.start],
+        "end": [_fields(one) for one in report.end],
         "advice": list(report.advice),
-        "tried": [{"change": name, "score": _score(score)} for name, score in report.tried],
+        "tried": [{"change": name, "score": _fields(score)} for name, score in report.tried],
         "facts": plain_value(report.facts),
         "starts": report.starts,
         "unfinished": report.unfinished,
@@ -49,20 +50,10 @@ def plain_finding(finding: Finding) -> dict[str, Any]:
         "problem": finding.problem,
         "meaning": finding.meaning,
         "severity": finding.severity,
-        "where": _where(finding.where),
+        "where": _fields(finding.where),
         "evidence": _evidence(finding.evidence),
         "remedy": finding.remedy,
         "verified": None if finding.verified is None else _proof(finding.verified),
-    }
-
-
-def _where(where: Where) -> dict[str, Any]:
-    return {
-        "layer": where.layer,
-        "units": plain_value(where.units),
-        "samples": plain_value(where.samples),
-        "columns": plain_value(where.columns),
-        "step": plain_value(where.step),
     }
 
 
@@ -70,18 +61,7 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
     return {
         "sentence": evidence.sentence,
         "quantities": plain_value(evidence.quantities),
-        "product": [_factor(one) for one in evidence.product],
-    }
-
-
-def _factor(factor: Factor) -> dict[str, Any]:
-    return {
-        "name": factor.name,
-        "value": plain_value(factor.value),
-        "kind": factor.kind,
-        "layer": factor.layer,
-        "share": plain_value(factor.share),
-        "guilty": bool(factor.guilty),
+        "product": [_fields(one) for one in evidence.product],
     }
 
 
@@ -90,32 +70,15 @@ def _proof(proof: Proof) -> dict[str, Any]:
         "helped": bool(proof.helped),
         "reached": bool(proof.reached),
         "text": str(proof),
-        "before": _score(proof.before),
-        "after": _score(proof.after),
-        "curves": [_curve(one) for one in proof.curves],
+        "before": _fields(proof.before),
+        "after": _fields(proof.after),
+        "curves": [_fields(one) for one in proof.curves],
     }
 
 
-def _score(score: Score) -> dict[str, Any]:
-    return {
-        "metric": score.metric,
-        "value": plain_value(score.value),
-        "constant": plain_value(score.constant),
-        "loss": plain_value(score.loss),
-        "error": score.error,
-    }
-
-
-def _curve(curve: Curve) -> dict[str, Any]:
-    return {"name": curve.name, "loss": plain_value(curve.loss)}
-
-
-def _flow(flow: Flow) -> dict[str, Any]:
-    names = (
-        "layer", "transfer", "weight", "units", "delta", "gain", "slope", "dead", "saturated",
-        "one_sign", "edges", "counts", "update",
-    )  # fmt: skip
-    return {name: plain_value(getattr(flow, name)) for name in names}
+def _fields(record: Where | Factor | Score | Curve | Flow) -> dict[str, Any]:
+    """Every field of a record by its own name."""
+    return {one.name: plain_value(getattr(record, one.name)) for one in fields(record)}
 
 
 def plain_value(value: Any) -> Any:
